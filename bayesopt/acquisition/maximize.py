@@ -1,0 +1,165 @@
+"""Maximisation of an acquisition over a mixed, conditional space, for a batch of studies at once.
+
+Raw candidates -> the best and some other starts -> batched BFGS on the numeric columns, in coordinates
+scaled by the lengthscales -> exhaustive one-coordinate moves on the discrete columns, alternating with
+BFGS while they help. A small finite space is simply enumerated.
+"""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from bayesopt import bfgs
+from bayesopt.acquisition.candidates import MANY_LEVELS, Draws, Moves, perturbed, quasi_random
+from bayesopt.acquisition.surface import Surface
+from bayesopt.space import Space
+
+#: Largest finite space that is enumerated instead of searched.
+ENUMERABLE = 1024
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard to look. The defaults are measured by `python -m benchmarks quality`.
+
+    sobol, local: raw candidates, quasi-random and perturbed incumbents.
+    starts: points polished by BFGS; half are the best candidates, half chosen by chance among good ones.
+    moved: how many of the polished points try discrete moves; rounds: how often at most.
+    options: of the BFGS.
+    """
+
+    sobol: int = 512
+    local: int = 128
+    starts: int = 8
+    moved: int = 3
+    rounds: int = 3
+    options: bfgs.Options = bfgs.Options(
+        evaluations=25, ftol=1e-3, gtol=1e-3, first_step=0.2, max_step=1.0
+    )
+
+
+DEFAULT_EFFORT = Effort()
+
+
+@torch.no_grad()
+def maximize(surface: Surface, X: Tensor, z: Tensor, draws: Draws, effort: Effort = DEFAULT_EFFORT) -> tuple[Tensor, Tensor]:
+    """Points of high acquisition, best first: snapped `(b, k, d)` and their values `(b, k)`.
+
+    The first is the maximiser found; the others are there for callers who may not take it, because it has
+    been tried already.
+
+    Args:
+        surface: what is maximised.
+        X, z: observed encoded points `(b, n, d)` and their outcomes `(b, n)`, for the perturbed incumbents.
+        draws: random numbers, for `effort.sobol` and `effort.local` candidates.
+        effort: how hard to look.
+    """
+    space = surface.space
+    grid = enumerated(space)
+    if grid is not None:
+        points, active = (t.to(X.device).expand(X.shape[0], *t.shape) for t in grid)
+        return _ranked(points, surface.value(points, active))
+    raw = torch.cat([quasi_random(space, effort.sobol, draws.shift), perturbed(space, X, z, draws)], 1)
+    raw, active = space.snap(raw)
+    raw_value = surface.value(raw, active)
+    points, value = _starts(raw, raw_value, draws.gumbel, effort.starts)
+    points, value = _climb(surface, points, value, effort.options)
+    points, value = _move(surface, points, value, effort)
+    spare = raw_value.topk(min(64, raw_value.shape[1]), -1).indices
+    points = torch.cat([points, _take(raw, spare)], 1)
+    return _ranked(points, torch.cat([value, raw_value.gather(1, spare)], 1))
+
+
+@lru_cache(maxsize=16)
+def enumerated(space: Space) -> tuple[Tensor, Tensor] | None:
+    """All points of a small finite space with their activity masks, None for a larger one."""
+    if space.size > ENUMERABLE:
+        return None
+    return space.encode(list(space.grid()))
+
+
+def _take(X: Tensor, index: Tensor) -> Tensor:
+    return X.gather(1, index[..., None].expand(-1, -1, X.shape[-1]))
+
+
+def _ranked(X: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    # Stable: equal values (a flat acquisition) keep the candidates' order on every device.
+    value, order = value.sort(dim=-1, descending=True, stable=True)
+    return _take(X, order), value
+
+
+def _starts(X: Tensor, value: Tensor, gumbel: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The best half outright; the rest by Gumbel-top-k sampling, which keeps other basins in the race."""
+    count = min(count, value.shape[1])
+    best = value.topk((count + 1) // 2, -1).indices
+    spread = torch.nan_to_num(value, neginf=-1e300).std(-1, keepdim=True).clamp(1e-9, 1e9)
+    score = (value / (0.3 * spread) + gumbel).scatter(1, best, -torch.inf)
+    index = torch.cat([best, score.topk(count - best.shape[1], -1).indices], 1)
+    return _take(X, index), value.gather(1, index)
+
+
+def climbed_columns(space: Space) -> list[bool]:
+    """The columns moved by gradients: continuous ones, and numeric ones with many levels."""
+    return [
+        levels is None or (levels > MANY_LEVELS and not categorical)
+        for levels, categorical in zip(space.levels, space.categorical, strict=True)
+    ]
+
+
+def _climb(surface: Surface, X: Tensor, value: Tensor, options: bfgs.Options) -> tuple[Tensor, Tensor]:
+    """BFGS from every point on the numeric columns, the others fixed; never worse than the start."""
+    space = surface.space
+    climbed = climbed_columns(space)
+    if not any(climbed):
+        return X, value
+    free = torch.tensor(climbed, device=X.device)
+    scale = surface.lengthscales().clamp(0.02, 1.0).unsqueeze(1)
+    lower = torch.where(free, 0.0, X) / scale
+    upper = torch.where(free, 1.0, X) / scale
+    # Activity stays as it is at the start: a climb across a condition on a number would meet a cliff.
+    _, active = space.snap(X)
+
+    def descent(u: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+        unit, on = (scale, active) if keep is None else (scale[keep], active[keep])
+        a, gradient = surface.rows(keep).value_and_gradient(u * unit, on)
+        return -a, -(gradient * unit).masked_fill(~free, 0.0)
+
+    solution = bfgs.minimize(descent, X / scale, lower, upper, options)
+    found, active = space.snap(solution.x * scale)
+    # Snapping moves integers, so the climbed value does not stand: the configuration itself is scored.
+    exact = all(levels is None for levels, c in zip(space.levels, climbed, strict=True) if c)
+    found_value = -solution.value if exact and not space.has_conditions else surface.value(found, active)
+    better = found_value > value
+    return torch.where(better[..., None], found, X), torch.where(better, found_value, value)
+
+
+def _move(surface: Surface, X: Tensor, value: Tensor, effort: Effort) -> tuple[Tensor, Tensor]:
+    """Steepest one-coordinate discrete moves of the best points, polished by BFGS, while any helps."""
+    moves = moves_of(surface.space)
+    if not len(moves):
+        return X, value
+    X, value = _ranked(X, value)
+    rest = X[:, effort.moved :], value[:, effort.moved :]
+    X, value = X[:, : effort.moved], value[:, : effort.moved]
+    polish = replace(effort.options, evaluations=max(5, effort.options.evaluations // 3))
+    for _ in range(effort.rounds):
+        near, active = surface.space.snap(moves.apply(X).flatten(1, 2))
+        near_value = surface.value(near, active).view(*value.shape, len(moves))
+        best_value, best = near_value.max(-1)
+        improved = best_value > value
+        if not bool(improved.any()):
+            break
+        near = near.view(*value.shape, len(moves), -1)
+        best_point = near.gather(2, best[..., None, None].expand(-1, -1, 1, near.shape[-1]))[:, :, 0]
+        moved, moved_value = _climb(surface, best_point, best_value, polish)
+        X = torch.where(improved[..., None], moved, X)
+        value = torch.where(improved, moved_value, value)
+    return torch.cat([X, rest[0]], 1), torch.cat([value, rest[1]], 1)
+
+
+@lru_cache(maxsize=64)
+def moves_of(space: Space) -> Moves:
+    """The discrete moves of a space."""
+    return Moves.of(space)

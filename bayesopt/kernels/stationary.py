@@ -1,0 +1,161 @@
+"""Stationary kernels with automatic relevance determination over (optionally warped) feature columns.
+
+`k(x, x') = s2 g(r2)`, `r2 = sum_c (f_c - f'_c)^2 / l_group(c)^2` over the feature columns c. Columns that
+belong to one parameter share a lengthscale (see `kernels.distances`), which is what makes categorical and
+conditional distances plain Euclidean ones, and the kernel positive definite by construction.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from bayesopt.kernels.base import Kernel, Pullback
+from bayesopt.kernels.profiles import PROFILES, Matern52, Profile
+from bayesopt.kernels.warping import kumaraswamy, kumaraswamy_and_partials
+
+
+def squared_distance(Z1: Tensor, Z2: Tensor) -> Tensor:
+    """`|z_i - z'_j|^2 (*b, m, n)` by one matrix product.
+
+    The expansion cancels for near points; callers scale features of order 1 by lengthscales of at least
+    0.005, so the absolute error stays under 1e-11, far below the noise floor of the covariance.
+    """
+    sq1, sq2 = (Z1 * Z1).sum(-1, keepdim=True), (Z2 * Z2).sum(-1, keepdim=True)
+    if Z1.dim() == 3 and Z1.shape[0] == Z2.shape[0] and Z2.dim() == 3 and not torch.is_grad_enabled():
+        return torch.baddbmm(sq1 + sq2.mT, Z1, Z2.mT, alpha=-2.0).clamp_min_(0.0)
+    return (sq1 + sq2.mT - 2.0 * (Z1 @ Z2.mT)).clamp_min(0.0)
+
+
+@dataclass(frozen=True)
+class Stationary(Kernel):
+    """ARD kernel; theta = (ln l of each group, ln s2[, ln a of each group, ln b of each group]).
+
+    Args:
+        groups: lengthscale index of each column used, `0 .. G - 1`, every group at least once.
+        columns: which feature columns are used; all, in order, by default.
+        profile: a `Profile`, Matern 5/2 by default.
+        warp: learn a Kumaraswamy warping of each group's columns.
+
+    >>> kernel = Stationary(groups=(0, 1))
+    >>> theta = torch.zeros(3)
+    >>> kernel.gram(theta, torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
+    tensor([[1.0000, 0.5240],
+            [0.5240, 1.0000]])
+    """
+
+    groups: tuple[int, ...]
+    columns: tuple[int, ...] | None = None
+    profile: Profile = Matern52()
+    warp: bool = False
+
+    def __post_init__(self) -> None:
+        if sorted(set(self.groups)) != list(range(max(self.groups, default=-1) + 1)) or not self.groups:
+            raise ValueError(f"groups must use every index 0 .. G - 1 at least once, got {self.groups}")
+        if self.columns is not None and len(self.columns) != len(self.groups):
+            raise ValueError(f"columns and groups must match: {len(self.columns)} columns, {len(self.groups)} groups")
+        if not isinstance(self.profile, Profile):
+            raise TypeError(f"profile must be a Profile, such as PROFILES[{list(PROFILES)[2]!r}], got {self.profile!r}")
+
+    @property
+    def num_groups(self) -> int:
+        """Number G of lengthscales."""
+        return max(self.groups) + 1
+
+    @property
+    def num_hyper(self) -> int:  # type: ignore[override]
+        return self.num_groups * (3 if self.warp else 1) + 1
+
+    @cached_property
+    def _one_to_one(self) -> bool:
+        return self.groups == tuple(range(len(self.groups)))
+
+    def _per_column(self, v: Tensor) -> Tensor:
+        """Spread `(*b, G)` over the columns `(*b, D)`."""
+        return v if self._one_to_one else v[..., self._group_index(v)]
+
+    def _per_group(self, v: Tensor) -> Tensor:
+        """Adjoint of `_per_column`: add up `(*b, D)` by group."""
+        if self._one_to_one:
+            return v
+        return v.new_zeros(*v.shape[:-1], self.num_groups).index_add_(-1, self._group_index(v), v)
+
+    def _group_index(self, v: Tensor) -> Tensor:
+        return torch.tensor(self.groups, device=v.device)
+
+    def _parts(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """ln l, ln s2, ln a, ln b; the last two are empty without warping."""
+        G = self.num_groups
+        return theta[..., :G], theta[..., G], theta[..., G + 1 : 2 * G + 1], theta[..., 2 * G + 1 :]
+
+    def _pick(self, F: Tensor) -> Tensor:
+        return F if self.columns is None else F[..., list(self.columns)]
+
+    def _scaled(self, theta: Tensor, F: Tensor) -> Tensor:
+        log_l, _, log_a, log_b = self._parts(theta)
+        x = self._pick(F)
+        if self.warp:
+            x = kumaraswamy(x, self._per_column(log_a)[..., None, :], self._per_column(log_b)[..., None, :])
+        return (x - 0.5) * torch.exp(-self._per_column(log_l))[..., None, :]  # centred: less cancellation
+
+    def cross(self, theta: Tensor, F1: Tensor, F2: Tensor) -> Tensor:
+        s2 = self._parts(theta)[1].exp()[..., None, None]
+        return s2 * self.profile.g(squared_distance(self._scaled(theta, F1), self._scaled(theta, F2)))
+
+    def variance(self, theta: Tensor) -> Tensor:
+        return self._parts(theta)[1].exp()
+
+    def gram_and_pullback(self, theta: Tensor, F: Tensor) -> tuple[Tensor, Pullback]:
+        log_l, log_s2, log_a, log_b = self._parts(theta)
+        inv_l = torch.exp(-self._per_column(log_l))[..., None, :]
+        x = self._pick(F)
+        if self.warp:
+            warped = kumaraswamy_and_partials(
+                x, self._per_column(log_a)[..., None, :], self._per_column(log_b)[..., None, :]
+            )
+            x = warped.w
+        Z = (x - 0.5) * inv_l
+        g, slope = self.profile.g_and_slope(squared_distance(Z, Z))
+        s2 = log_s2.exp()[..., None, None]
+        K = g.mul_(s2)
+
+        def pullback(A: Tensor) -> Tensor:
+            d_log_s2 = torch.linalg.vecdot(A.flatten(-2), K.flatten(-2))[..., None]
+            A = A.mul_(slope).mul_(s2)  # dL/dr2
+            row = A.sum(-1, keepdim=True)
+            AZ = A @ Z
+            # r2_ij = |z_i - z_j|^2: expanding the square turns sum_ij A_ij (z_ic - z_jc)^2 into products.
+            d_log_l = -4.0 * ((row * Z - AZ) * Z).sum(-2)
+            if not self.warp:
+                return torch.cat([self._per_group(d_log_l), d_log_s2], -1)
+            dx = 4.0 * (row * Z - AZ) * inv_l
+            d_log_a = self._per_group((dx * warped.dlog_a).sum(-2))
+            d_log_b = self._per_group((dx * warped.dlog_b).sum(-2))
+            return torch.cat([self._per_group(d_log_l), d_log_s2, d_log_a, d_log_b], -1)
+
+        return K, pullback
+
+    def cross_and_pullback(self, theta: Tensor, F1: Tensor, F2: Tensor) -> tuple[Tensor, Pullback]:
+        log_l, log_s2, log_a, log_b = self._parts(theta)
+        inv_l = torch.exp(-self._per_column(log_l))[..., None, :]
+        x = self._pick(F1)
+        if self.warp:
+            warped = kumaraswamy_and_partials(
+                x, self._per_column(log_a)[..., None, :], self._per_column(log_b)[..., None, :]
+            )
+            x = warped.w
+        Z1, Z2 = (x - 0.5) * inv_l, self._scaled(theta, F2)
+        g, slope = self.profile.g_and_slope(squared_distance(Z1, Z2))
+        s2 = log_s2.exp()[..., None, None]
+
+        def pullback(A: Tensor) -> Tensor:
+            A = A.mul_(slope).mul_(s2)
+            dx = (A.sum(-1, keepdim=True) * Z1 - A @ Z2).mul_(2.0).mul_(inv_l)
+            if self.warp:
+                dx = dx * warped.dx
+            if self.columns is None:
+                return dx
+            return torch.zeros_like(F1).index_add_(-1, torch.tensor(self.columns, device=F1.device), dx)
+
+        return g.mul_(s2), pullback

@@ -1,0 +1,1 @@
+"""Surrogate models: outcome transforms, priors, Gaussian processes."""

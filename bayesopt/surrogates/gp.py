@@ -1,0 +1,236 @@
+"""Gaussian-process regression with maximum-a-posteriori hyper-parameters.
+
+    y = f(x) + noise,   f ~ GP(0, k),   K = k(X, X) + s_n^2 I,   alpha = K^-1 y
+    -log p(theta | y) = y' alpha / 2 + log det K / 2 + penalty(theta)          Rasmussen & Williams, eq. (5.8)
+    d(.) / dtheta     = sum(G * dK / dtheta),  G = (K^-1 - alpha alpha') / 2   ibid., eq. (5.9)
+
+Everything is batch first: theta `(*b, p)` with the log noise variance last, X `(*b, n, D)`, y `(*b, n)`.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bayesopt import bfgs, linalg
+from bayesopt.kernels import Kernel
+from bayesopt.surrogates.priors import Priors
+
+#: Variances are floored at this multiple of the prior variance: below it they are rounding errors.
+_VARIANCE_FLOOR = 1e-14
+
+#: A fit from the prior; a warm start needs fewer evaluations.
+COLD = bfgs.Options(evaluations=60, ftol=1e-3, gtol=1e-3, first_step=0.5)
+WARM = bfgs.Options(evaluations=25, ftol=5e-3, gtol=1e-3)
+
+
+@torch.no_grad()
+def negative_log_posterior(
+    theta: Tensor, X: Tensor, y: Tensor, kernel: Kernel, priors: Priors
+) -> tuple[Tensor, Tensor]:
+    """`-log p(y | theta) - log p(theta)` up to constants `(b,)`, and its gradient `(b, p)`; inf where K is singular.
+
+    Args: theta `(b, p)`, X `(b, n, D)`, y `(b, n)`: one batch dimension.
+    """
+    noise = theta[..., -1].exp()
+    K, pullback = kernel.gram_and_pullback(theta[..., :-1], X)
+    diagonal = K.diagonal(dim1=-2, dim2=-1)
+    diagonal.add_(noise[..., None])
+    L, ok = linalg.cholesky(K)
+    diagonal.sub_(noise[..., None])  # the pullback wants the kernel's own K; a second matrix costs memory
+    penalty, d_penalty = priors.penalty(theta)
+    half_log_det = 0.5 * linalg.log_det(L)
+    G = linalg.inverse(L)
+    del L
+    alpha = (G @ y[..., None])[..., 0]
+    value = 0.5 * torch.linalg.vecdot(y, alpha) + half_log_det + penalty
+    G.baddbmm_(alpha[..., None], alpha[..., None, :], beta=0.5, alpha=-0.5)
+    d_noise = noise * G.diagonal(dim1=-2, dim2=-1).sum(-1)
+    gradient = torch.cat([pullback(G), d_noise[..., None]], -1) + d_penalty
+    return torch.where(ok, value, torch.inf), gradient
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianProcess:
+    """A GP conditioned on data, hyper-parameters fixed. Immutable; build it with `fit` or `GaussianProcess.of`.
+
+    Attributes:
+        kernel: covariance function.
+        theta: `(*b, p)` log hyper-parameters, log noise variance last.
+        X: features of the observations `(*b, n, D)`; y: their outcomes `(*b, n)`, zero prior mean.
+        L, W: Cholesky factor of K and its inverse, `(*b, n, n)`; alpha `(*b, n)`.
+    """
+
+    kernel: Kernel
+    theta: Tensor
+    X: Tensor
+    y: Tensor
+    L: Tensor
+    W: Tensor
+    alpha: Tensor
+
+    @classmethod
+    def of(cls, kernel: Kernel, theta: Tensor, X: Tensor, y: Tensor) -> "GaussianProcess":
+        """Condition on data at given hyper-parameters.
+
+        Raises:
+            torch.linalg.LinAlgError: the covariance cannot be factorised (nan or inf in the input).
+        """
+        K = kernel.gram(theta[..., :-1], X)
+        K.diagonal(dim1=-2, dim2=-1).add_(theta[..., -1:].exp())
+        L = linalg.robust_cholesky(K)
+        W = linalg.lower_inverse(L)
+        return cls(kernel, theta, X, y, L, W, _solve(W, y))
+
+    def select(self, index: int | Tensor) -> "GaussianProcess":
+        """Some of a batch of GPs, or one of them, along the first batch dimension."""
+        parts = (t[index] for t in (self.theta, self.X, self.y, self.L, self.W, self.alpha))
+        return GaussianProcess(self.kernel, *parts)
+
+    @property
+    def noise(self) -> Tensor:
+        """Noise variance `(*b,)`."""
+        return self.theta[..., -1].exp()
+
+    @property
+    def prior_variance(self) -> Tensor:
+        """Variance of f before any data, `(*b,)`."""
+        return self.kernel.variance(self.theta[..., :-1])
+
+    def posterior(self, Z: Tensor) -> tuple[Tensor, Tensor]:
+        """Joint posterior of f at Z `(*b, m, D)`: mean `(*b, m)` and covariance `(*b, m, m)`; autograd passes."""
+        kernel_theta = self.theta[..., :-1]
+        k = self.kernel.cross(kernel_theta, Z, self.X)
+        v = k @ self.W.mT
+        return (k @ self.alpha[..., None])[..., 0], self.kernel.gram(kernel_theta, Z) - v @ v.mT
+
+    @torch.no_grad()
+    def marginals(self, Z: Tensor) -> tuple[Tensor, Tensor]:
+        """Posterior mean and variance of f at each point of Z `(*b, m, D)`, both `(*b, m)`."""
+        k, _ = self.kernel.cross_and_pullback(self.theta[..., :-1], Z, self.X)
+        return self._moments(k, k @ self.W.mT)
+
+    @torch.no_grad()
+    def marginals_and_pullback(self, Z: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor, Tensor], Tensor]]:
+        """`marginals`, and the map `(dmu, dvar) -> dZ (*b, m, D)` of weights on them to the gradient in Z.
+
+        `d mu = dk alpha` and `d var = -2 dk K^-1 k'`, so both share one contraction with the kernel.
+        """
+        k, pull = self.kernel.cross_and_pullback(self.theta[..., :-1], Z, self.X)
+        v = k @ self.W.mT
+        mu, var = self._moments(k, v)
+
+        def pullback(dmu: Tensor, dvar: Tensor) -> Tensor:
+            K_inv_k = v @ self.W
+            return pull(dmu[..., None] * self.alpha[..., None, :] - (2.0 * dvar[..., None]) * K_inv_k)
+
+        return mu, var, pullback
+
+    def _moments(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        prior = self.prior_variance[..., None]
+        mu = (k @ self.alpha[..., None])[..., 0]
+        return mu, torch.maximum(prior - torch.linalg.vecdot(v, v), _VARIANCE_FLOOR * prior)
+
+    def fitted(self) -> Tensor:
+        """Posterior mean of f at the observations `(*b, n)`: `y - s_n^2 alpha`."""
+        return self.y - self.noise[..., None] * self.alpha
+
+    def leave_one_out(self) -> tuple[Tensor, Tensor]:
+        """Predictive mean and variance of each y from the others, `(*b, n)`. Rasmussen & Williams, eq. (5.12)."""
+        precision = self.W.square().sum(-2)  # diag K^-1
+        return self.y - self.alpha / precision, 1.0 / precision
+
+    def log_likelihood(self) -> Tensor:
+        """`log p(y | X, theta)`, shape `(*b,)`. Rasmussen & Williams, eq. (2.30)."""
+        n = self.y.shape[-1]
+        fit = torch.linalg.vecdot(self.y, self.alpha)
+        return -0.5 * (fit + linalg.log_det(self.L) + n * math.log(2 * math.pi))
+
+    def condition_on(self, Z: Tensor, y: Tensor) -> "GaussianProcess":
+        """The GP after k more observations Z `(*b, k, D)`, y `(*b, k)`, by a rank-k append to the factors."""
+        B = self.kernel.cross(self.theta[..., :-1], self.X, Z)
+        C = self.kernel.gram(self.theta[..., :-1], Z)
+        C.diagonal(dim1=-2, dim2=-1).add_(self.theta[..., -1:].exp())
+        L, W = linalg.append(self.L, self.W, B, C)
+        y = torch.cat([self.y, y], -1)
+        return GaussianProcess(self.kernel, self.theta, torch.cat([self.X, Z], -2), y, L, W, _solve(W, y))
+
+
+def _solve(W: Tensor, y: Tensor) -> Tensor:
+    """`alpha = W' W y`."""
+    return (W.mT @ (W @ y[..., None]))[..., 0]
+
+
+class Optimum(NamedTuple):
+    """Where a fit ended: hyper-parameters theta `(*b, p)`, inverse Hessian `(*b, p, p)`, value `(*b,)`."""
+
+    theta: Tensor
+    H: Tensor
+    value: Tensor
+
+
+@torch.no_grad()
+def fit_hyperparameters(
+    X: Tensor,
+    y: Tensor,
+    kernel: Kernel,
+    priors: Priors,
+    starts: Tensor | None = None,
+    warm: Optimum | None = None,
+) -> Optimum:
+    """Maximum-a-posteriori hyper-parameters by bounded BFGS, the best over the starts.
+
+    Args:
+        X: features `(*b, n, D)`; y: standardised outcomes `(*b, n)`.
+        kernel, priors: the model; theta has the kernel's hyper-parameters and the log noise variance.
+        starts: `(*b, r, p)`; the prior's own cold starts if None.
+        warm: the optimum of similar data; the only start then, and its inverse Hessian is reused.
+    """
+    batch, (n, D) = X.shape[:-2], X.shape[-2:]
+    X, y = X.reshape(-1, n, D), y.reshape(-1, n)
+    b, p = X.shape[0], len(priors.mode)
+    H = None
+    if warm is not None:
+        starts, H = warm.theta, warm.H.reshape(b, 1, p, p)
+    elif starts is None:
+        starts = priors.starts.expand(b, *priors.starts.shape)
+    starts = starts.reshape(b, -1, p)
+    r = starts.shape[1]
+    study = torch.arange(b, device=X.device).repeat_interleave(r)
+
+    def objective(theta: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+        if keep is None and r == 1:
+            value, gradient = negative_log_posterior(theta[:, 0], X, y, kernel, priors)
+        else:
+            rows = study if keep is None else study[keep]
+            value, gradient = negative_log_posterior(theta[:, 0], X[rows], y[rows], kernel, priors)
+        return value[:, None], gradient[:, None]
+
+    solution = bfgs.minimize(
+        objective, starts.reshape(b * r, 1, p), priors.lower, priors.upper, COLD if warm is None else WARM, H
+    )
+    value = solution.value.reshape(b, r).nan_to_num(nan=torch.inf)
+    index = value.argmin(-1) + r * torch.arange(b, device=X.device)
+    return Optimum(
+        solution.x[index, 0].reshape(*batch, p),
+        solution.H[index, 0].reshape(*batch, p, p),
+        value.amin(-1).reshape(batch),
+    )
+
+
+def fit(X: Tensor, y: Tensor, kernel: Kernel, priors: Priors, warm: Optimum | None = None) -> GaussianProcess:
+    """The GP with maximum-a-posteriori hyper-parameters; see `fit_hyperparameters`.
+
+    >>> from bayesopt.kernels import Stationary
+    >>> from bayesopt.surrogates.priors import default_priors
+    >>> kernel = Stationary(groups=(0,))
+    >>> X = torch.linspace(0, 1, 8, dtype=torch.float64)[:, None]
+    >>> gp = fit(X, torch.sin(6 * X[:, 0]), kernel, default_priors(kernel, 1))
+    >>> mu, var = gp.marginals(torch.tensor([[0.4]], dtype=torch.float64))
+    >>> abs(mu.item() - math.sin(2.4)) < 0.02
+    True
+    """
+    return GaussianProcess.of(kernel, fit_hyperparameters(X, y, kernel, priors, None, warm).theta, X, y)

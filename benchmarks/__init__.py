@@ -1,0 +1,1 @@
+"""Measurements of the engine beside other libraries: `python -m benchmarks --help`."""

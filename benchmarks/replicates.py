@@ -1,0 +1,94 @@
+"""`replicates`: throughput of many studies in lockstep beside as many single ones, on one core.
+
+In a process with one thread, `Replicates` and single `Optimizer`s run Hartmann6 side by side, round by
+round; what counts is the time in ask and tell. A few singles stand for all of them: their mean, times the
+number of studies.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+
+from bayesopt import Optimizer, Replicates
+from benchmarks.problems import hartmann6_problem
+from benchmarks.report import Report, Table, progress
+from benchmarks.scaling import run_python
+
+DESCRIPTION = "throughput of replicates in lockstep beside single runs, on one core"
+
+TARGET = 5.0
+
+T = TypeVar("T")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--studies", type=int, default=32, help="in lockstep (default: %(default)s)")
+    parser.add_argument("--singles", type=int, default=6, help="single runs measured (default: %(default)s)")
+    parser.add_argument("--evaluations", type=int, default=60, help="of each study (default: %(default)s)")
+
+
+class Clock:
+    """Adds up the seconds of the calls that go through it."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self, call: Callable[..., T], *args: object) -> T:
+        start = time.perf_counter()
+        result = call(*args)
+        self.seconds += time.perf_counter() - start
+        return result
+
+
+def race(studies: int, singles: int, evaluations: int) -> list[tuple[float, float]]:
+    """Seconds of ask and tell in each round: all replicates together, and the mean of the singles."""
+    problem = hartmann6_problem()
+    together = Replicates(problem.space(), seeds=range(studies), method="gp")
+    alone = [Optimizer(problem.space(), seed=seed, method="gp") for seed in range(singles)]
+    rounds = []
+    for _ in range(evaluations):
+        lockstep, single = Clock(), Clock()
+        configs = lockstep(together.ask)
+        lockstep(together.tell, configs, [problem(config) for config in configs])
+        for study in alone:
+            config = single(study.ask)
+            single(study.tell, config, problem(config))
+        rounds.append((lockstep.seconds, single.seconds / singles))
+    return rounds
+
+
+def probe(studies: int, singles: int, evaluations: int) -> None:
+    """In a process of its own: print the rounds of a `race` on one thread as JSON, after a warm-up."""
+    torch.set_num_threads(1)
+    race(studies, 1, 10)
+    print(json.dumps(race(studies, singles, evaluations)))
+
+
+def run(args: argparse.Namespace) -> Report:
+    studies, singles, evaluations = args.studies, args.singles, args.evaluations
+    if args.quick:
+        studies, singles, evaluations = 4, 1, 12
+    progress(f"replicates: {studies} in lockstep and {singles} alone, {evaluations} evaluations each")
+    code = f"from benchmarks.replicates import probe; probe({studies}, {singles}, {evaluations})"
+    rounds = json.loads(run_python(code, threads=1))
+    settings = {"studies": studies, "singles measured": singles, "evaluations": evaluations}
+    return Report("Replicates in lockstep", [_table(rounds, studies)], rounds, settings)
+
+
+def _table(rounds: Sequence[Sequence[float]], studies: int) -> Table:
+    """Totals, by thirds of the run and for all of it."""
+    third = -(-len(rounds) // 3)
+    parts = [(start, min(start + third, len(rounds))) for start in range(0, len(rounds), third)]
+    rows = [_row(f"{low + 1}-{high}", rounds[low:high], studies) for low, high in parts]
+    rows.append(_row(f"all (target {TARGET:g}x)", rounds, studies))
+    header = ["evaluations", f"{studies} in lockstep, s", f"{studies} single runs, s", "throughput"]
+    return Table(header, rows, f"Hartmann6, {studies} studies, one thread: total seconds in ask and tell.")
+
+
+def _row(label: str, rounds: Sequence[Sequence[float]], studies: int) -> list[Any]:
+    lockstep, single = sum(r[0] for r in rounds), studies * sum(r[1] for r in rounds)
+    return [label, lockstep, single, f"{single / lockstep:.1f}x"]

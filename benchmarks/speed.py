@@ -1,0 +1,109 @@
+"""`speed`: how long one proposal takes, beside BoTorch and Optuna's GPSampler.
+
+Every method starts from the same configurations and values, then asks, evaluates its own proposal and
+tells it, so the history grows as in a run. Asks are interleaved, one of each method in turn, so that
+whatever else the machine does hits all of them alike; each method asks once untimed first.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers import METHODS, available
+from benchmarks.problems import hartmann_bowl
+from benchmarks.report import Report, Table, number, progress, spread
+
+DESCRIPTION = "time of one proposal beside BoTorch and Optuna's GPSampler"
+
+PEERS = ("botorch", "optuna-gp")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A history of n configurations of d parameters, how often it is asked, how much faster we want to be."""
+
+    n: int
+    d: int
+    asks: int
+    targets: tuple[float, ...] = ()  # ratio to each of PEERS
+
+    @property
+    def name(self) -> str:
+        """As in `--cells`."""
+        return f"{self.n}x{self.d}"
+
+
+CELLS = (
+    Cell(20, 6, 10),
+    Cell(100, 6, 10, (20.0, 8.0)),
+    Cell(100, 20, 10, (20.0, 8.0)),
+    Cell(500, 10, 5, (5.0, 5.0)),
+    Cell(1000, 20, 3, (5.0, 5.0)),
+)
+QUICK = (Cell(20, 6, 2),)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    methods, cells = ["bayesopt", *PEERS], [cell.name for cell in CELLS]
+    parser.add_argument(
+        "--methods", nargs="+", default=methods, choices=METHODS, help="(default: %(default)s)"
+    )
+    parser.add_argument("--cells", nargs="+", choices=cells, help="of n x d, only these (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="of the initial history and of the methods")
+
+
+def time_asks(cell: Cell, methods: Sequence[str], seed: int) -> dict[str, list[float]]:
+    """Seconds of each timed ask of each method."""
+    problem = hartmann_bowl(cell.d)
+    history = [problem.config(u) for u in np.random.default_rng(seed).random((cell.n, cell.d))]
+    peers = {name: METHODS[name].build(problem.space(), seed) for name in methods}
+    for peer in peers.values():
+        for config in history:
+            peer.tell(config, problem(config))
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
+    for round_ in range(cell.asks + 1):
+        for name, peer in peers.items():
+            start = time.perf_counter()
+            config = peer.ask()
+            elapsed = time.perf_counter() - start
+            peer.tell(config, problem(config))
+            if round_ > 0:
+                seconds[name].append(elapsed)
+    return seconds
+
+
+def run(args: argparse.Namespace) -> Report:
+    methods = available(args.methods)
+    cells = QUICK if args.quick else CELLS
+    if args.cells:
+        cells = tuple(cell for cell in CELLS if cell.name in args.cells)
+    results = []
+    for cell in cells:
+        progress(f"speed: n = {cell.n}, d = {cell.d}")
+        results.append({"n": cell.n, "d": cell.d, "seconds": time_asks(cell, methods, args.seed)})
+    settings = {"seed": args.seed, "threads": args.threads or "default"}
+    return Report("Time of one proposal", [_table(cells, results, methods)], results, settings)
+
+
+def _table(cells: Sequence[Cell], results: Sequence[dict[str, Any]], methods: Sequence[str]) -> Table:
+    peers = [name for name in methods if name != "bayesopt" and "bayesopt" in methods]
+    header = ["n", "d", *(f"{name}, ms" for name in methods), *(f"{name} / bayesopt" for name in peers)]
+    rows = []
+    for cell, result in zip(cells, results, strict=True):
+        seconds = result["seconds"]
+        times = [spread(seconds[name], 1e3) for name in methods]
+        rows.append([cell.n, cell.d, *times, *(_ratio(cell, name, seconds) for name in peers)])
+    return Table(
+        header, rows, "Median (min-max) of repeated asks while the history grows, and ratios of medians."
+    )
+
+
+def _ratio(cell: Cell, peer: str, seconds: dict[str, list[float]]) -> str:
+    ratio = statistics.median(seconds[peer]) / statistics.median(seconds["bayesopt"])
+    target = dict(zip(PEERS, cell.targets, strict=False)).get(peer)
+    return f"{number(ratio)}x" + (f" (target {number(target)}x)" if target else "")

@@ -1,0 +1,33 @@
+"""Options and fixtures for every test: which device, which precision; and a repeatable hypothesis."""
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("repeatable")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="device of the tensors in the tests, e.g. cuda")
+    parser.addoption("--dtype", default="float64", choices=["float32", "float64"], help="their precision")
+
+
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """The device named by `--device`."""
+    return torch.device(request.config.getoption("--device"))
+
+
+@pytest.fixture(scope="session")
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    """The precision named by `--dtype`."""
+    dtype = getattr(torch, request.config.getoption("--dtype"))
+    assert isinstance(dtype, torch.dtype)
+    return dtype
