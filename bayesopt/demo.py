@@ -128,7 +128,7 @@ def show_leaderboard(result: Result, rows: int = 10) -> None:
     title = f"The {rows} best of {len(result.trials)} trials"
     table = Table(title=title, **TABLE_STYLE)
     for heading in ("trial", "loss", *SPACE, "time"):
-        table.add_column(heading.replace("_", " "), justify="right")
+        table.add_column(heading.replace("_", "\n"), justify="right")
     ranked = sorted((trial.value, trial.number, trial) for trial in result.trials if trial.value is not None)
     for loss, number, trial in ranked[:rows]:
         settings = [show_value(trial.config.get(name)) for name in SPACE]
@@ -147,7 +147,7 @@ def show_comparison(results: dict[str, Result], epochs: int, splits: Splits) -> 
     """Both best configurations, trained afresh from other seeds, judged on images that no trial saw."""
     title = f"The best of each, trained again from {len(TEST_SEEDS)} other seeds"
     table = Table(title=title, **TABLE_STYLE)
-    for heading in ("", "validation loss", "test loss", "test accuracy", "failed trials"):
+    for heading in ("", "validation loss", "test loss", "test accuracy", "failed"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, result in results.items():
         config = result.best_config
@@ -169,7 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Tune, compare with random search, show."""
     parser = argparse.ArgumentParser(prog="python -m bayesopt.demo", description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=30, help="evaluations for each of the two methods (30)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the search (0)")
+    # Of the seeds 0 to 4, random search finds its middling best with 3; with 0 it is out of luck.
+    parser.add_argument("--seed", type=int, default=3, help="seed of the search (3)")
     parser.add_argument("--output", default="demo.png", help="where to save the picture (demo.png)")
     parser.add_argument("--quick", action="store_true", help="8 trials of 3 epochs, to see that it runs")
     options = parser.parse_args(arguments)

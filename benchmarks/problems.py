@@ -165,13 +165,16 @@ def shifted(name: str, d: int, rng: np.random.Generator) -> Problem:
     )
 
 
-def matern_sample(d: int, rng: np.random.Generator, features: int = 1024) -> Problem:
-    """A draw from a GP prior, Matern 5/2, with log-normal lengthscales around 0.5 sqrt(d); optimum unknown.
+def matern_sample(
+    d: int, rng: np.random.Generator, lengthscale: Array | None = None, features: int = 1024
+) -> Problem:
+    """A draw from a GP prior, Matern 5/2; lengthscales log-normal around 0.5 sqrt(d) unless given.
 
     Random Fourier features (Rahimi & Recht 2007): the spectral density of Matern nu is a multivariate t
     distribution with 2 nu degrees of freedom.
     """
-    lengthscale = 0.5 * math.sqrt(d) * np.exp(0.7 * rng.standard_normal(d))
+    if lengthscale is None:
+        lengthscale = 0.5 * math.sqrt(d) * np.exp(0.7 * rng.standard_normal(d))
     mixing = np.sqrt(rng.chisquare(5.0, features) / 5.0)
     W = rng.standard_normal((features, d)) / mixing[:, None] / lengthscale
     phase = rng.uniform(0.0, 2 * math.pi, features)

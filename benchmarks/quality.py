@@ -88,7 +88,11 @@ class Outcome:
         """As JSON values."""
         n, d = self.history.X.shape
         what = {"seed": self.history.seed, "problem": self.history.problem, "layout": self.history.layout}
-        return {**what, "n": n, "d": d, "fit": asdict(self.fit), "acquisition": asdict(self.acquisition)}
+        parts = {"fit": asdict(self.fit), "acquisition": asdict(self.acquisition)}
+        losses = {
+            name: {k: v if math.isfinite(v) else None for k, v in p.items()} for name, p in parts.items()
+        }
+        return {**what, "n": n, "d": d, **losses}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -154,7 +158,7 @@ def gpytorch_theta(mll: "ExactMarginalLogLikelihood") -> Tensor:
 def botorch_fit(X: Tensor, z: Tensor, priors: Priors, seed: int | None) -> Tensor:
     """Hyper-parameters `(p,)` found by `fit_gpytorch_mll`; nan if it fails.
 
-    It starts at the modes of the priors, or with a seed at a draw from them, as BoTorch itself does when it retries.
+    It starts at the modes of the priors; with a seed, at a draw from them, as BoTorch does when it retries.
     """
     from botorch.exceptions import ModelFittingError
     from botorch.fit import fit_gpytorch_mll
@@ -178,6 +182,8 @@ def compare_fits(model: Model, X: Tensor, y: Tensor, seed: int) -> tuple[Gaussia
     z = half_rank(y)
 
     def loss(theta: Tensor) -> float:
+        if not bool(theta.isfinite().all()):
+            return math.inf
         theta = torch.clamp(theta, model.priors.lower, model.priors.upper)
         return float(negative_log_posterior(theta[None], X, z, model.kernel, model.priors)[0])
 

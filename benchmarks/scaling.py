@@ -44,7 +44,7 @@ def ask_times(sizes: list[int], d: int, asks: int, seed: int) -> list[list[float
     times = []
     for n in sizes:
         progress(f"scaling: n = {n}, d = {d}")
-        times.append(time_asks(Cell(n, d, asks), ["bayesopt"], seed)["bayesopt"])
+        times.append(time_asks(Cell(n, d, asks), ["bayesopt"], seed)["bayesopt"][1:])
     return times
 
 

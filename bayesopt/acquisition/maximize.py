@@ -36,7 +36,7 @@ class Effort:
     moved: int = 3
     rounds: int = 3
     options: bfgs.Options = bfgs.Options(
-        evaluations=25, ftol=1e-3, gtol=1e-3, first_step=0.2, max_step=1.0
+        evaluations=15, ftol=1e-3, gtol=1e-3, first_step=0.2, max_step=1.0
     )
 
 
@@ -114,7 +114,7 @@ def _climb(surface: Surface, X: Tensor, value: Tensor, options: bfgs.Options) ->
     climbed = climbed_columns(space)
     if not any(climbed):
         return X, value
-    free = torch.tensor(climbed, device=X.device)
+    free, all_free = torch.tensor(climbed, device=X.device), all(climbed)
     scale = surface.lengthscales().clamp(0.02, 1.0).unsqueeze(1)
     lower = torch.where(free, 0.0, X) / scale
     upper = torch.where(free, 1.0, X) / scale
@@ -124,7 +124,7 @@ def _climb(surface: Surface, X: Tensor, value: Tensor, options: bfgs.Options) ->
     def descent(u: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
         unit, on = (scale, active) if keep is None else (scale[keep], active[keep])
         a, gradient = surface.rows(keep).value_and_gradient(u * unit, on)
-        return -a, -(gradient * unit).masked_fill(~free, 0.0)
+        return -a, -(gradient * unit) if all_free else -(gradient * unit).masked_fill(~free, 0.0)
 
     solution = bfgs.minimize(descent, X / scale, lower, upper, options)
     found, active = space.snap(solution.x * scale)

@@ -10,12 +10,15 @@ from torch import Tensor
 #: Maps weights A on a covariance to the gradient of `sum(A * K)`.
 Pullback = Callable[[Tensor], Tensor]
 
+#: Maps `F1 (*b, m, D)` to `K (*b, m, n)` and `A (*b, m, n) -> d sum(A * K) / d F1 (*b, m, D)`; overwrites A.
+CrossCovariance = Callable[[Tensor], tuple[Tensor, Pullback]]
+
 
 class Kernel(ABC):
     """A covariance function over features F `(*b, n, D)` with log hyper-parameters theta `(*b, p)`.
 
-    The plain methods are differentiable by autograd. The `_and_pullback` ones return, beside the
-    covariance, a function that contracts weights of the covariance's shape into a gradient by matrix
+    `cross`, `gram` and `variance` are differentiable by autograd. The hot paths use the other two: they
+    return, beside the covariance, a pullback that contracts weights of the covariance's shape into a gradient by matrix
     products; they never form an n x n x D tensor and must be called under `torch.no_grad()`.
     """
 
@@ -35,8 +38,8 @@ class Kernel(ABC):
         """`K (*b, n, n)` and `A (*b, n, n) -> d sum(A * K) / d theta (*b, p)`; A is symmetric, overwritten."""
 
     @abstractmethod
-    def cross_and_pullback(self, theta: Tensor, F1: Tensor, F2: Tensor) -> tuple[Tensor, Pullback]:
-        """`K (*b, m, n)` and `A (*b, m, n) -> d sum(A * K) / d F1 (*b, m, D)`; A is overwritten."""
+    def towards(self, theta: Tensor, F2: Tensor) -> CrossCovariance:
+        """Covariance with fixed `F2 (*b, n, D)` as a function of F1, everything else computed once."""
 
     def gram(self, theta: Tensor, F: Tensor) -> Tensor:
         """Covariance `(*b, n, n)` of F with itself."""
@@ -81,10 +84,12 @@ class Sum(Kernel):
         K = torch.stack([part[0] for part in parts]).sum(0)
         return K, lambda A: torch.cat([pull(A.clone()) for _, pull in parts], -1)
 
-    def cross_and_pullback(self, theta: Tensor, F1: Tensor, F2: Tensor) -> tuple[Tensor, Pullback]:
-        parts = [
-            kernel.cross_and_pullback(t, F1, F2)
-            for kernel, t in zip(self.kernels, self._split(theta), strict=True)
-        ]
-        K = torch.stack([part[0] for part in parts]).sum(0)
-        return K, lambda A: torch.stack([pull(A.clone()) for _, pull in parts]).sum(0)
+    def towards(self, theta: Tensor, F2: Tensor) -> CrossCovariance:
+        covariances = [kernel.towards(t, F2) for kernel, t in zip(self.kernels, self._split(theta), strict=True)]
+
+        def covariance(F1: Tensor) -> tuple[Tensor, Pullback]:
+            parts = [part(F1) for part in covariances]
+            K = torch.stack([part[0] for part in parts]).sum(0)
+            return K, lambda A: torch.stack([pull(A.clone()) for _, pull in parts]).sum(0)
+
+        return covariance

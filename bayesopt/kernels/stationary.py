@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from bayesopt.kernels.base import Kernel, Pullback
+from bayesopt.kernels.base import CrossCovariance, Kernel, Pullback
 from bayesopt.kernels.profiles import PROFILES, Matern52, Profile
 from bayesopt.kernels.warping import kumaraswamy, kumaraswamy_and_partials
 
@@ -136,26 +136,32 @@ class Stationary(Kernel):
 
         return K, pullback
 
-    def cross_and_pullback(self, theta: Tensor, F1: Tensor, F2: Tensor) -> tuple[Tensor, Pullback]:
+    def towards(self, theta: Tensor, F2: Tensor) -> CrossCovariance:
         log_l, log_s2, log_a, log_b = self._parts(theta)
         inv_l = torch.exp(-self._per_column(log_l))[..., None, :]
-        x = self._pick(F1)
-        if self.warp:
-            warped = kumaraswamy_and_partials(
-                x, self._per_column(log_a)[..., None, :], self._per_column(log_b)[..., None, :]
-            )
-            x = warped.w
-        Z1, Z2 = (x - 0.5) * inv_l, self._scaled(theta, F2)
-        g, slope = self.profile.g_and_slope(squared_distance(Z1, Z2))
+        log_a, log_b = (self._per_column(v)[..., None, :] for v in (log_a, log_b)) if self.warp else (log_a, log_b)
         s2 = log_s2.exp()[..., None, None]
+        Z2 = self._scaled(theta, F2)
+        Z2_T, sq2 = Z2.mT, (Z2 * Z2).sum(-1).unsqueeze(-2)
 
-        def pullback(A: Tensor) -> Tensor:
-            A = A.mul_(slope).mul_(s2)
-            dx = (A.sum(-1, keepdim=True) * Z1 - A @ Z2).mul_(2.0).mul_(inv_l)
+        def covariance(F1: Tensor) -> tuple[Tensor, Pullback]:
+            x = self._pick(F1)
             if self.warp:
-                dx = dx * warped.dx
-            if self.columns is None:
-                return dx
-            return torch.zeros_like(F1).index_add_(-1, torch.tensor(self.columns, device=F1.device), dx)
+                warped = kumaraswamy_and_partials(x, log_a, log_b)
+                x = warped.w
+            Z1 = (x - 0.5) * inv_l
+            r2 = ((Z1 * Z1).sum(-1).unsqueeze(-1) + sq2).sub_(Z1 @ Z2_T, alpha=2.0).clamp_min_(0.0)
+            g, slope = self.profile.g_and_slope(r2)
 
-        return g.mul_(s2), pullback
+            def pullback(A: Tensor) -> Tensor:
+                A = A.mul_(slope).mul_(s2)
+                dx = (A.sum(-1).unsqueeze(-1) * Z1).sub_(A @ Z2).mul_(inv_l).mul_(2.0)
+                if self.warp:
+                    dx = dx * warped.dx
+                if self.columns is None:
+                    return dx
+                return torch.zeros_like(F1).index_add_(-1, torch.tensor(self.columns, device=F1.device), dx)
+
+            return g.mul_(s2), pullback
+
+        return covariance

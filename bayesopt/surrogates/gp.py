@@ -10,6 +10,7 @@ Everything is batch first: theta `(*b, p)` with the log noise variance last, X `
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from bayesopt import bfgs, linalg
 from bayesopt.kernels import Kernel
+from bayesopt.kernels.base import CrossCovariance
 from bayesopt.surrogates.priors import Priors
 
 #: Variances are floored at this multiple of the prior variance: below it they are rounding errors.
@@ -95,10 +97,15 @@ class GaussianProcess:
         """Noise variance `(*b,)`."""
         return self.theta[..., -1].exp()
 
-    @property
+    @cached_property
     def prior_variance(self) -> Tensor:
         """Variance of f before any data, `(*b,)`."""
         return self.kernel.variance(self.theta[..., :-1])
+
+    @cached_property
+    def _covariance(self) -> CrossCovariance:
+        """Covariance of any points with the observations."""
+        return self.kernel.towards(self.theta[..., :-1], self.X)
 
     def posterior(self, Z: Tensor) -> tuple[Tensor, Tensor]:
         """Joint posterior of f at Z `(*b, m, D)`: mean `(*b, m)` and covariance `(*b, m, m)`; autograd passes."""
@@ -110,7 +117,7 @@ class GaussianProcess:
     @torch.no_grad()
     def marginals(self, Z: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean and variance of f at each point of Z `(*b, m, D)`, both `(*b, m)`."""
-        k, _ = self.kernel.cross_and_pullback(self.theta[..., :-1], Z, self.X)
+        k, _ = self._covariance(Z)
         return self._moments(k, k @ self.W.mT)
 
     @torch.no_grad()
@@ -119,20 +126,21 @@ class GaussianProcess:
 
         `d mu = dk alpha` and `d var = -2 dk K^-1 k'`, so both share one contraction with the kernel.
         """
-        k, pull = self.kernel.cross_and_pullback(self.theta[..., :-1], Z, self.X)
+        k, pull = self._covariance(Z)
         v = k @ self.W.mT
         mu, var = self._moments(k, v)
 
         def pullback(dmu: Tensor, dvar: Tensor) -> Tensor:
             K_inv_k = v @ self.W
-            return pull(dmu[..., None] * self.alpha[..., None, :] - (2.0 * dvar[..., None]) * K_inv_k)
+            weights = dmu.unsqueeze(-1) * self.alpha.unsqueeze(-2)
+            return pull(weights.sub_(K_inv_k.mul_(dvar.unsqueeze(-1)), alpha=2.0))
 
         return mu, var, pullback
 
     def _moments(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        prior = self.prior_variance[..., None]
-        mu = (k @ self.alpha[..., None])[..., 0]
-        return mu, torch.maximum(prior - torch.linalg.vecdot(v, v), _VARIANCE_FLOOR * prior)
+        prior = self.prior_variance.unsqueeze(-1)
+        mu = (k @ self.alpha.unsqueeze(-1)).squeeze(-1)
+        return mu, torch.maximum(prior - (v * v).sum(-1), _VARIANCE_FLOOR * prior)
 
     def fitted(self) -> Tensor:
         """Posterior mean of f at the observations `(*b, n)`: `y - s_n^2 alpha`."""
