@@ -30,7 +30,7 @@ _PATIENCE = 5  # ticks without progress: a rejected trial point counts one, an a
 
 
 class Solution(NamedTuple):
-    """`x (b, r, p)`, `value (b, r)`, the inverse Hessian `H (b, r, p, p)` there, and the objective calls made."""
+    """`x (b, r, p)`, `value (b, r)`, the inverse Hessian `H (b, r, p, p)` there, and calls made."""
 
     x: Tensor
     value: Tensor
@@ -44,14 +44,12 @@ class Options:
 
     evaluations: calls of the objective at most.
     ftol: a row stops when its next quasi-Newton step promises less than this, or after a few smaller gains.
-    gtol: a row stops when no free gradient component exceeds this.
     first_step: length of the first step, taken along the gradient.
     max_step: largest change of any coordinate in one step.
     """
 
     evaluations: int = 50
     ftol: float = 1e-6
-    gtol: float = 1e-5
     first_step: float = 0.3
     max_step: float = 2.0
 
@@ -62,7 +60,6 @@ class _State:
     f: Tensor  # (b, r)
     g: Tensor  # (b, r, p)
     H: Tensor  # (b, r, p, p) inverse Hessian
-    fresh: Tensor  # (b, r) bool: H is still the first guess
     step: Tensor  # (b, r, p) full step of the current search; the trial point is clamp(x + t step)
     t: Tensor  # (b, r)
     idle: Tensor  # (b, r) patience used up
@@ -75,7 +72,12 @@ class _State:
 
 
 def minimize(
-    fun: Objective, x0: Tensor, lower: Tensor, upper: Tensor, options: Options | None = None, H: Tensor | None = None
+    fun: Objective,
+    x0: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    options: Options | None = None,
+    H: Tensor | None = None,
 ) -> Solution:
     """Minimise `b x r` independent problems over boxes, from `x0 (b, r, p)`.
 
@@ -100,7 +102,7 @@ def minimize(
     state = _init(fun, x0, lower.to(x0).expand_as(x0), upper.to(x0).expand_as(x0), options, H)
     result = Solution(state.x, state.f, state.H, 1)
     keep: Tensor | None = None
-    evaluations = 1
+    fresh, evaluations = H is None, 1
     while evaluations < options.evaluations:
         if not x0.is_cuda:  # on a GPU a look at `live` would stall the stream; idle rows cost nothing there
             alive = state.live.any(-1)
@@ -112,7 +114,7 @@ def minimize(
                 index = alive.nonzero()[:, 0]
                 keep = index if keep is None else keep[index]
                 state = state.select(index)
-        state = _tick(fun, state, keep, options)
+        state = _tick(fun, state, keep, options, rescale=fresh and evaluations == 1)
         evaluations += 1
     return _store(result, state, keep)._replace(evaluations=evaluations)
 
@@ -134,15 +136,12 @@ def _init(
     x = torch.clamp(x, lower, upper)
     f, g = fun(x, None)
     pg = _free_gradient(x, g, lower, upper)
-    fresh = torch.full_like(f, H is None, dtype=torch.bool)
     if H is None:
         length = torch.linalg.vector_norm(pg, dim=-1).clamp_min(1.0)[..., None, None]
         H = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device) * (options.first_step / length)
-    live = torch.isfinite(f) & (pg.abs().amax(-1) > options.gtol)
-    return _State(
-        x=x, f=f, g=g, H=H, fresh=fresh, step=_direction(H, pg, options), t=torch.ones_like(f),
-        idle=torch.zeros_like(f), live=live, lower=lower, upper=upper,
-    )  # fmt: skip
+    step = _direction(H, pg, options)
+    live = torch.isfinite(f) & (_promise(step, pg) > options.ftol)
+    return _State(x, f, g, H, step, torch.ones_like(f), torch.zeros_like(f), live, lower, upper)
 
 
 # From here on every line runs once a tick on a few hundred numbers, where the call is the cost, not the
@@ -154,7 +153,7 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(-1)
 
 
-def _tick(fun: Objective, s: _State, keep: Tensor | None, options: Options) -> _State:
+def _tick(fun: Objective, s: _State, keep: Tensor | None, options: Options, rescale: bool) -> _State:
     """One evaluation: accept the trial points that decrease enough and aim anew, shorten the other steps."""
     x_new = torch.clamp(s.x + s.t.unsqueeze(-1) * s.step, s.lower, s.upper)
     f_new, g_new = fun(x_new, keep)
@@ -162,22 +161,18 @@ def _tick(fun: Objective, s: _State, keep: Tensor | None, options: Options) -> _
     slope = _dot(s.g, dx)
     gain = s.f - f_new
     accept = s.live & (gain >= -_ARMIJO * slope)  # False for nan
-    progress = accept & (gain >= options.ftol)
-    H, fresh = _update(s, dx, dg, accept)
+    H = _updated(s.H, dx, dg, accept, rescale)
 
     took = accept.unsqueeze(-1)
     x, g = torch.where(took, x_new, s.x), torch.where(took, g_new, s.g)
     pg = _free_gradient(x, g, s.lower, s.upper)
-    idle = torch.where(progress, 0.0, s.idle + 1.0 + accept)
+    step = torch.where(took, _direction(H, pg, options), s.step)
+    idle = torch.where(accept & (gain >= options.ftol), 0.0, s.idle + 1.0 + accept)
     # Minimiser of the parabola through f, slope and f_new, safeguarded; a nan value asks for the shortest.
     shrink = (0.5 / (1.0 + gain / slope)).nan_to_num(0.1).clamp(0.1, 0.5)
-    step = torch.where(took, _direction(H, pg, options), s.step)
-    # Half the Newton decrement; the first guess of H promises nothing.
-    promising = fresh | (_dot(step, pg) < -2.0 * options.ftol)
     return _State(
-        x=x, f=torch.where(accept, f_new, s.f), g=g, H=H, fresh=fresh,
-        step=step, t=torch.where(accept, 1.0, s.t * shrink), idle=idle,
-        live=s.live & promising & (idle < _PATIENCE) & (pg.abs().amax(-1) > options.gtol),
+        x=x, f=torch.where(accept, f_new, s.f), g=g, H=H, step=step, t=torch.where(accept, 1.0, s.t * shrink),
+        idle=idle, live=s.live & (_promise(step, pg) > options.ftol) & (idle < _PATIENCE),
         lower=s.lower, upper=s.upper,
     )  # fmt: skip
 
@@ -193,20 +188,24 @@ def _direction(H: Tensor, pg: Tensor, options: Options) -> Tensor:
     return step * -(options.max_step / step.abs().amax(-1, keepdim=True)).clamp_max(1.0)
 
 
-def _update(s: _State, dx: Tensor, dg: Tensor, accept: Tensor) -> tuple[Tensor, Tensor]:
-    """BFGS update of the rows that accepted a step of positive curvature. Nocedal & Wright (2006), eq. (6.17).
+def _promise(step: Tensor, pg: Tensor) -> Tensor:
+    """Decrease that the quadratic model expects of the full step: half the Newton decrement."""
+    return -0.5 * _dot(step, pg)
 
-    `H' = H + s w' + w s'`, `w = (1 + y'Hy / s'y) s / (2 s'y) - Hy / s'y`; the first update starts from
-    `H = (s'y / y'y) I`, eq. (6.20).
+
+def _updated(H: Tensor, dx: Tensor, dg: Tensor, accept: Tensor, rescale: bool) -> Tensor:
+    """BFGS update where a step of positive curvature was accepted. Nocedal & Wright (2006), eq. (6.17).
+
+    `H' = H + s w' + w s'`, `w = (1 + y'Hy / s'y) s / (2 s'y) - Hy / s'y`. The first update of a fresh start
+    first rescales its guess, a multiple of I, to `(s'y / y'y) I`, eq. (6.20).
     """
     sy, yy = _dot(dx, dg), _dot(dg, dg)
     good = accept & (sy > _CURVATURE * yy)
-    bad = (~good).unsqueeze(-1)  # their update is zero, whatever nan dx and dg hold
-    dx, dg = dx.masked_fill(bad, 0.0), dg.masked_fill(bad, 0.0)
-    rho = (1.0 / torch.where(good, sy, 1.0)).unsqueeze(-1)
-    rescale = torch.where(good & s.fresh, sy / (yy * s.H[..., 0, 0]), 1.0)
-    H = s.H * rescale.unsqueeze(-1).unsqueeze(-1)
+    if rescale:
+        factor = torch.where(good, sy / (yy * H[..., 0, 0]), 1.0)
+        H = H * factor.unsqueeze(-1).unsqueeze(-1)
+    rho = (1.0 / sy).unsqueeze(-1)
     Hy = _dot(H, dg.unsqueeze(-2))
     w = rho * ((0.5 + 0.5 * rho * _dot(dg, Hy).unsqueeze(-1)) * dx - Hy)
     outer = dx.unsqueeze(-1) * w.unsqueeze(-2)
-    return H + outer + outer.mT, s.fresh & ~good
+    return torch.where(good.unsqueeze(-1).unsqueeze(-1), H + outer + outer.mT, H)

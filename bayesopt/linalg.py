@@ -13,6 +13,8 @@ from torch import Tensor
 
 log = logging.getLogger("bayesopt")
 
+LinAlgError = torch.linalg.LinAlgError  # type: ignore[attr-defined]
+
 #: Relative jitter tried in turn by `robust_cholesky`; 0 first, so a healthy matrix stays as it is.
 JITTER_LADDER = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
 
@@ -50,7 +52,7 @@ def robust_cholesky(K: Tensor) -> Tensor:
         if bool(ok.all()):
             log.info("covariance not positive definite; factorised with relative jitter %g", jitter)
             return L
-    raise torch.linalg.LinAlgError("covariance is not positive definite even with jitter; check it for nan or inf")
+    raise LinAlgError("covariance is not positive definite even with jitter; check it for nan or inf")
 
 
 def lower_inverse(L: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bayesopt import linalg
 from bayesopt.acquisition import ACQUISITIONS
 from bayesopt.proposals import (
     History,
@@ -57,7 +58,7 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """A proposal that is out: `at` counts the configurations asked for before it, None if it was told unasked."""
+    """A proposal: `at` counts the configurations asked for before it, None if it was told unasked."""
 
     config: Config
     row: np.ndarray
@@ -187,13 +188,18 @@ class Optimizer:
         if isinstance(configs, Mapping):
             configs, values = [configs], [values]
         elif isinstance(configs, str) or not isinstance(configs, Iterable):
-            raise TypeError(f"tell expects a configuration (a dict) or a list of them, got {type(configs).__name__}")
+            raise TypeError(
+                f"tell expects a configuration (a dict) or a list of them, got {type(configs).__name__}"
+            )
         elif isinstance(values, str | Mapping | numbers.Number) or not isinstance(values, Iterable):
-            raise TypeError(f"tell got a list of configurations and one value ({values!r}); pass a list of values")
+            raise TypeError(
+                f"tell got a list of configurations and one value ({values!r}); pass a list of values"
+            )
         configs, values = list(configs), list(values)
         if len(configs) != len(values):
             raise ValueError(
-                f"tell got {len(configs)} configurations and {len(values)} values; pass one value for each configuration"
+                f"tell got {len(configs)} configurations and {len(values)} values; "
+                "pass one value for each configuration"
             )
         return [(self.space.validate(c), _checked_value(v)) for c, v in zip(configs, values, strict=True)]
 
@@ -257,7 +263,9 @@ class Optimizer:
         if missing:
             raise ValueError(f"state lacks {sorted(missing)}; it must be a dict made by state_dict()")
         if Space.from_dict(state["space"]) != self.space:
-            raise ValueError("state belongs to another space; build the Optimizer with the space it was saved with")
+            raise ValueError(
+                "state belongs to another space; build the Optimizer with the space it was saved with"
+            )
         loaded = Optimizer(
             self.space, seed=state["seed"], method=state["method"], acquisition=state["acquisition"],
             device=self._device, maximize=state["maximize"],
@@ -330,10 +338,7 @@ def _ask(studies: Sequence[Optimizer], q: int) -> list[list[Config]]:
 def _ask_quasi_random(study: Optimizer) -> list[Config]:
     """The next point of the design, or another untried one if it has been tried."""
     space, seed, asked = study.space, study._seed, study._asked
-    if study._method == "random":
-        x = random_point(space, seed, asked)
-    else:
-        x = sobol_point(space, seed, asked)
+    x = (random_point if study._method == "random" else sobol_point)(space, seed, asked)
     if not math.isinf(space.size) or study._told:
         known = study._history(study._told).known()[0].cpu()
         if bool(is_tried(x[None, None], known[None])):
@@ -353,7 +358,7 @@ def _decoded(space: Space, X: Tensor) -> tuple[list[Config], np.ndarray, np.ndar
 
 
 def _ask_modelled(studies: Sequence[Optimizer], q: int) -> list[list[Config]]:
-    """Proposals of the GP for studies with equally long histories, quasi-random ones if the GP breaks down."""
+    """Proposals of the GP for studies with equally long histories; quasi-random ones if it breaks down."""
     first = studies[0]
     model = Model.of(first.space, first._device)
     told = [study._canonical() for study in studies]
@@ -372,17 +377,24 @@ def _ask_modelled(studies: Sequence[Optimizer], q: int) -> list[list[Config]]:
 
     try:
         X = propose_gp(model, history, q, ACQUISITIONS[first._acquisition], cached, store)
-    except torch.linalg.LinAlgError as error:
+    except linalg.LinAlgError as error:
         log.warning("Gaussian process failed (%s); proposing quasi-random configurations instead", error)
         return [[config for _ in range(q) for config in _ask_quasi_random(study)] for study in studies]
-    decoded = _decoded(first.space, X.flatten(0, 1))
-    return [study._issue(*(part[i * q : (i + 1) * q] for part in decoded)) for i, study in enumerate(studies)]
+    configs, rows, active = _decoded(first.space, X.flatten(0, 1))
+    parts = [slice(i * q, (i + 1) * q) for i in range(len(studies))]
+    return [s._issue(configs[p], rows[p], active[p]) for s, p in zip(studies, parts, strict=True)]
 
 
 def _stack(histories: Sequence[History]) -> History:
-    tensors = zip(*((h.X, h.active, h.y, h.X_pending, h.active_pending) for h in histories), strict=True)
-    seeds = tuple(seed for h in histories for seed in h.seeds)
-    return History(*(torch.cat(parts) for parts in tensors), seeds, histories[0].asked)
+    return History(
+        X=torch.cat([h.X for h in histories]),
+        active=torch.cat([h.active for h in histories]),
+        y=torch.cat([h.y for h in histories]),
+        X_pending=torch.cat([h.X_pending for h in histories]),
+        active_pending=torch.cat([h.active_pending for h in histories]),
+        seeds=tuple(seed for h in histories for seed in h.seeds),
+        asked=histories[0].asked,
+    )
 
 
 class Replicates:
@@ -415,7 +427,9 @@ class Replicates:
     ) -> None:
         shared = Space(space)
         self.studies = tuple(
-            Optimizer(shared, seed=seed, method=method, acquisition=acquisition, device=device, maximize=maximize)
+            Optimizer(
+                shared, seed=seed, method=method, acquisition=acquisition, device=device, maximize=maximize
+            )
             for seed in seeds
         )
         if not self.studies:

@@ -16,7 +16,7 @@ from torch.quasirandom import SobolEngine
 
 from bayesopt.acquisition import Acquisition, Surface, maximize
 from bayesopt.acquisition.candidates import Draws
-from bayesopt.acquisition.maximize import DEFAULT_EFFORT, Effort
+from bayesopt.acquisition.maximizer import DEFAULT_EFFORT, Effort
 from bayesopt.kernels import Embedding, Kernel, Stationary
 from bayesopt.space import Space
 from bayesopt.surrogates.gp import GaussianProcess, Optimum, fit, fit_hyperparameters
@@ -74,13 +74,13 @@ class History:
 
 
 def generator(seed: int, *stream: int) -> torch.Generator:
-    """An independent generator for each (seed, stream...); the streams in use are (asked,) and (asked, slot)."""
+    """An independent generator for each (seed, stream...); in use are (asked,) and (asked, slot)."""
     state = np.random.SeedSequence([seed, *stream]).generate_state(2, np.uint64)
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
 
 def design_size(space: Space) -> int:
-    """Length of the initial design: `d + 1` within [4, 8]; larger ones measured no better at 30-100 evaluations."""
+    """Length of the initial design: `d + 1` within [4, 8]."""
     return min(max(space.dim + 1, 4), 8)
 
 
@@ -93,7 +93,7 @@ def _sobol_block(seed: int, d: int, block: int) -> Tensor:
 
 
 def sobol_point(space: Space, seed: int, index: int) -> Tensor:
-    """Point `index` of the study's design `(d,)`: the centre first, then a scrambled Sobol sequence, snapped."""
+    """Point `index` of the study's design `(d,)`, snapped: the centre, then a scrambled Sobol sequence."""
     if index == 0:
         return space.snap(space.centre())[0]
     block, row = divmod(index - 1, 256)

@@ -148,7 +148,7 @@ def _evaluate(objective: Objective, optimizer: Optimizer) -> Trial:
     value, error = None, None
     try:
         value = objective(dict(config))
-    except Exception as exception:  # a failed evaluation is data; the traceback is kept and logged
+    except Exception as exception:  # noqa: BLE001 - a failed evaluation is data: kept and logged
         error = traceback.format_exc()
         log.warning("trial %d failed: %s: %s", len(optimizer.trials), type(exception).__name__, exception)
     optimizer._commit(optimizer._checked(config, value), time.monotonic() - start, error)

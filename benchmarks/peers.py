@@ -83,7 +83,7 @@ class Optuna:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._optuna = optuna
         uniform = optuna.distributions.FloatDistribution
-        self._distributions = {name: uniform(p.low, p.high) for name, p in box.items()}
+        self._distributions: dict[str, Any] = {name: uniform(p.low, p.high) for name, p in box.items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # experimental arguments of the samplers
             self._study = optuna.create_study(sampler=getattr(optuna.samplers, sampler)(seed=seed))

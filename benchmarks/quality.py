@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -29,13 +29,13 @@ from torch import Tensor
 from bayesopt import Float, Space
 from bayesopt.acquisition import LogExpectedImprovement, Surface, maximize
 from bayesopt.acquisition.candidates import Draws
-from bayesopt.acquisition.maximize import DEFAULT_EFFORT
+from bayesopt.acquisition.maximizer import DEFAULT_EFFORT
 from bayesopt.proposals import Model, fit_surrogate, generator
 from bayesopt.surrogates.gp import GaussianProcess, negative_log_posterior
 from bayesopt.surrogates.outcomes import half_rank
 from bayesopt.surrogates.priors import Priors
 from benchmarks.histories import History, random_history
-from benchmarks.report import Report, Table, number, percent, progress
+from benchmarks.report import Report, Row, Table, number, percent, progress
 
 if TYPE_CHECKING:
     from gpytorch.mlls import ExactMarginalLogLikelihood
@@ -105,9 +105,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 # ------------------------------------------------------------------------------------------------ fits
 
 
+@torch.no_grad()
 def our_fit(model: Model, X: Tensor, y: Tensor) -> tuple[GaussianProcess, float]:
     """The fit of an ask with an empty cache, and the seconds that it takes once the cache is warm."""
-    cache: dict[int, Tensor] = {}
+    cache: dict[int, Any] = {}
     fit_surrogate(model, X, y, cache.get, cache.__setitem__)
     return _timed(lambda: fit_surrogate(model, X, y, cache.get, cache.__setitem__))
 
@@ -196,6 +197,7 @@ def compare_fits(model: Model, X: Tensor, y: Tensor, seed: int) -> tuple[Gaussia
 # ---------------------------------------------------------------------------------------- acquisitions
 
 
+@torch.no_grad()
 def our_proposal(surface: Surface, X: Tensor, z: Tensor, seed: int) -> Tensor:
     """The maximiser that an ask would propose `(1, 1, d)`."""
     effort, space = DEFAULT_EFFORT, surface.space
@@ -288,7 +290,7 @@ def _summary(title: str, comparisons: Sequence[Comparison], tolerance: float, ta
 
 
 def _distribution(fits: Sequence[Comparison], acquisitions: Sequence[Comparison]) -> Table:
-    def row(name: str, values: Sequence[float]) -> list[object]:
+    def row(name: str, values: Sequence[float]) -> Row:
         known = [v for v in values if math.isfinite(v)]
         return [name, *(float(q) for q in np.quantile(known, _QUANTILES))]
 

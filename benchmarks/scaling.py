@@ -33,6 +33,10 @@ _STATUS = Path("/proc/self/status")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    sizes = [250, 500, 1000, 2000]
+    parser.add_argument(
+        "--sizes", nargs="+", type=int, default=sizes, help="values of n (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the history (default: %(default)s)")
 
 
@@ -139,7 +143,7 @@ def import_times(repeats: int) -> dict[str, list[float]]:
 
 
 def run(args: argparse.Namespace) -> Report:
-    sizes, asks, repeats, memory_cell = [250, 500, 1000, 2000], 3, 5, (2000, 50)
+    sizes, asks, repeats, memory_cell = args.sizes, 3, 5, (2000, 50)
     if args.quick:
         sizes, asks, repeats, memory_cell = [20, 40], 1, 1, (50, 6)
     times = ask_times(sizes, 10, asks, args.seed)

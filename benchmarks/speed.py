@@ -33,28 +33,37 @@ class Cell:
     asks: int
     targets: tuple[float, ...] = ()  # ratio to each of PEERS
 
-    @property
-    def name(self) -> str:
-        """As in `--cells`."""
-        return f"{self.n}x{self.d}"
 
-
-CELLS = (
+CELLS: tuple[Cell, ...] = (
     Cell(20, 6, 10),
     Cell(100, 6, 10, (20.0, 8.0)),
     Cell(100, 20, 10, (20.0, 8.0)),
     Cell(500, 10, 5, (5.0, 5.0)),
     Cell(1000, 20, 3, (5.0, 5.0)),
 )
-QUICK = (Cell(20, 6, 2),)
+QUICK: tuple[Cell, ...] = (Cell(20, 6, 2),)
+
+
+def parse_cell(text: str) -> Cell:
+    """One of the usual cells, or another one of that size, asked five times.
+
+    >>> parse_cell("100x6").asks, parse_cell("250x6")
+    (10, Cell(n=250, d=6, asks=5, targets=()))
+    """
+    n, d = (int(part) for part in text.split("x"))
+    if n < 10 or d < 6:
+        raise argparse.ArgumentTypeError(f"expected n >= 10 and d >= 6, got {text}")
+    return next((cell for cell in CELLS if (cell.n, cell.d) == (n, d)), Cell(n, d, asks=5))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    methods, cells = ["bayesopt", *PEERS], [cell.name for cell in CELLS]
+    methods = ["bayesopt", *PEERS]
     parser.add_argument(
         "--methods", nargs="+", default=methods, choices=METHODS, help="(default: %(default)s)"
     )
-    parser.add_argument("--cells", nargs="+", choices=cells, help="of n x d, only these (default: all)")
+    parser.add_argument(
+        "--cells", nargs="+", type=parse_cell, metavar="NxD", help="other sizes than the usual, such as 250x6"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the initial history and of the methods")
 
 
@@ -70,17 +79,15 @@ def time_asks(cell: Cell, methods: Sequence[str], seed: int) -> dict[str, list[f
     for _ in range(cell.asks + 1):
         for name, peer in peers.items():
             start = time.perf_counter()
-            config = peer.ask()
+            proposal = peer.ask()
             seconds[name].append(time.perf_counter() - start)
-            peer.tell(config, problem(config))
+            peer.tell(proposal, problem(proposal))
     return seconds
 
 
 def run(args: argparse.Namespace) -> Report:
     methods = available(args.methods)
-    cells = QUICK if args.quick else CELLS
-    if args.cells:
-        cells = tuple(cell for cell in CELLS if cell.name in args.cells)
+    cells = args.cells or (QUICK if args.quick else CELLS)
     results = []
     for cell in cells:
         progress(f"speed: n = {cell.n}, d = {cell.d}")

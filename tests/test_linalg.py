@@ -20,7 +20,9 @@ def test_factor_inverse_and_determinant(n, batch, device):
     L, ok = linalg.cholesky(K)
     assert ok.all() and ok.shape == batch
     torch.testing.assert_close(L @ L.mT, K)
-    torch.testing.assert_close(linalg.lower_inverse(L) @ L, torch.eye(n, dtype=K.dtype, device=device).expand_as(K))
+    torch.testing.assert_close(
+        linalg.lower_inverse(L) @ L, torch.eye(n, dtype=K.dtype, device=device).expand_as(K)
+    )
     torch.testing.assert_close(linalg.inverse(L), torch.linalg.inv(K))
     torch.testing.assert_close(linalg.log_det(L), torch.linalg.slogdet(K).logabsdet)
 

@@ -18,7 +18,11 @@ SPACES = {
 
 def objective(config):
     choice = {"a": 0.0, "b": 0.4, "c": 0.8}[config.get("c", "a")]
-    return sum((v - 0.3) ** 2 for v in config.values() if isinstance(v, float)) + choice + 0.01 * config.get("k", 0)
+    return (
+        sum((v - 0.3) ** 2 for v in config.values() if isinstance(v, float))
+        + choice
+        + 0.01 * config.get("k", 0)
+    )
 
 
 @pytest.mark.parametrize("method", ["gp", "random", "sobol"])

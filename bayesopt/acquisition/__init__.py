@@ -12,7 +12,7 @@ from bayesopt.acquisition.improvement import (
     log_probability_of_improvement,
     probability_of_improvement,
 )
-from bayesopt.acquisition.maximize import Effort, maximize
+from bayesopt.acquisition.maximizer import Effort, maximize
 from bayesopt.acquisition.surface import Surface
 
 #: Acquisitions by the name that `Optimizer(acquisition=...)` takes.

@@ -38,7 +38,9 @@ class Draws:
     gumbel: Tensor
 
     @classmethod
-    def of(cls, generators: list[torch.Generator], d: int, sobol: int, local: int, device: torch.device) -> "Draws":
+    def of(
+        cls, generators: list[torch.Generator], d: int, sobol: int, local: int, device: torch.device
+    ) -> "Draws":
         """Draw for `sobol` quasi-random and `local` perturbed candidates in d dimensions."""
         sizes = [d, local, local, local * d, local * d, sobol + local]
         uniform = torch.stack([torch.rand(sum(sizes), generator=g, dtype=torch.float64) for g in generators])
@@ -59,7 +61,7 @@ def _sobol(count: int, d: int, device: torch.device) -> Tensor:
 
 
 def quasi_random(space: Space, count: int, shift: Tensor) -> Tensor:
-    """Sobol points, rotated by each study's own shift (Cranley & Patterson 1976), `(b, count, d)`, not snapped.
+    """Sobol points with each study's own rotation (Cranley & Patterson 1976), `(b, count, d)`, not snapped.
 
     Half of them follow the beliefs where there are any; the rest stay uniform, so that a wrong belief
     cannot hide the optimum.

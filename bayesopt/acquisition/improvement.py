@@ -141,5 +141,7 @@ class LogProbabilityOfImprovement(Acquisition):
         sigma = var.sqrt()
         z = (best - mu) / sigma
         # phi / Phi: by the Mills ratio below 0, where both underflow
-        slope = torch.where(z < 0, 1 / _mills(z.clamp_max(0.0)), _phi(z) / torch.special.ndtr(z.clamp_min(0.0)))
+        slope = torch.where(
+            z < 0, 1 / _mills(z.clamp_max(0.0)), _phi(z) / torch.special.ndtr(z.clamp_min(0.0))
+        )
         return Partials(torch.special.log_ndtr(z), -slope / sigma, -0.5 * z * slope / var)

@@ -40,8 +40,7 @@ class Surface:
 
     def value(self, X: Tensor, active: Tensor) -> Tensor:
         """Values `(b, m)` at snapped X with its activity mask; -inf instead of nan."""
-        b, m = X.shape[:2]
-        chunk = max(1, _CHUNK_ENTRIES // (b * self.gp.y.shape[-1]))
+        chunk = max(1, _CHUNK_ENTRIES // self.gp.y.numel())
         F = self.embedding(X, active)
         parts = [self.acquisition(*self.gp.marginals(part), self.best) for part in F.split(chunk, -2)]
         value = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
@@ -50,7 +49,7 @@ class Surface:
         return value.nan_to_num(nan=-torch.inf, posinf=-torch.inf)
 
     def value_and_gradient(self, X: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
-        """Values `(b, m)` and gradient `(b, m, d)`; discrete levels count as fixed, inactive entries as flat."""
+        """Values `(b, m)` and gradient `(b, m, d)`, zero for discrete levels and inactive entries."""
         mu, var, pullback = self.gp.marginals_and_pullback(self.embedding(X, active))
         value, dmu, dvar = self.acquisition.partials(mu, var, self.best)
         gradient = self.embedding.pullback(pullback(dmu, dvar))

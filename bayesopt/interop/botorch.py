@@ -7,12 +7,13 @@ from botorch.acquisition.objective import PosteriorTransform
 from botorch.models.model import Model
 from botorch.posteriors.gpytorch import GPyTorchPosterior
 from gpytorch.distributions import MultivariateNormal
+from linear_operator import to_linear_operator
 from torch import Tensor
 
 from bayesopt.surrogates.gp import GaussianProcess
 
 
-class BoTorchModel(Model):  # type: ignore[misc]
+class BoTorchModel(Model):
     """A fitted `GaussianProcess` behind BoTorch's interface; autograd passes through the posterior.
 
     BoTorch maximises while this engine minimises, so the model is of `-y` unless `negate=False`.
@@ -32,7 +33,9 @@ class BoTorchModel(Model):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         if gp.X.dim() != 2:
-            raise ValueError(f"the GP must be a single one, X of shape (n, D); got X of shape {tuple(gp.X.shape)}")
+            raise ValueError(
+                f"the GP must be a single one, X of shape (n, D); got X of shape {tuple(gp.X.shape)}"
+            )
         self.gp = gp
         self._sign = -1.0 if negate else 1.0
         self._features = features
@@ -57,13 +60,16 @@ class BoTorchModel(Model):  # type: ignore[misc]
         """Joint posterior of the q points in each `(*b, q, d)`; with the noise if asked for."""
         F = X if self._features is None else self._features(X)
         mean, covariance = self.gp.posterior(F)
-        noise = observation_noise if isinstance(observation_noise, Tensor) else self.gp.noise * observation_noise
+        noise = (
+            observation_noise if isinstance(observation_noise, Tensor) else self.gp.noise * observation_noise
+        )
         covariance = covariance + noise * _eye_like(covariance)
-        posterior = GPyTorchPosterior(MultivariateNormal(self._sign * mean, covariance))
+        # As an operator it is factorised on demand, with jitter: joint points of a batch may coincide.
+        posterior = GPyTorchPosterior(MultivariateNormal(self._sign * mean, to_linear_operator(covariance)))
         return posterior if posterior_transform is None else posterior_transform(posterior)
 
     def condition_on_observations(self, X: Tensor, Y: Tensor, **kwargs: Any) -> "BoTorchModel":
-        """The model after more observations X `(k, d)`, Y `(k, 1)` (in BoTorch's sign), by a rank-k append."""
+        """The model after more observations X `(k, d)`, Y `(k, 1)` in BoTorch's sign: a rank-k append."""
         F = X if self._features is None else self._features(X)
         gp = self.gp.condition_on(F, self._sign * Y[..., 0])
         return BoTorchModel(gp, negate=self._sign < 0, features=self._features)

@@ -5,4 +5,15 @@ from bayesopt.kernels.distances import Embedding
 from bayesopt.kernels.profiles import PROFILES, RBF, Matern12, Matern32, Matern52, Profile
 from bayesopt.kernels.stationary import Stationary
 
-__all__ = ["PROFILES", "RBF", "Embedding", "Kernel", "Matern12", "Matern32", "Matern52", "Profile", "Stationary", "Sum"]
+__all__ = [
+    "PROFILES",
+    "RBF",
+    "Embedding",
+    "Kernel",
+    "Matern12",
+    "Matern32",
+    "Matern52",
+    "Profile",
+    "Stationary",
+    "Sum",
+]

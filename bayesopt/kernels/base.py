@@ -18,8 +18,8 @@ class Kernel(ABC):
     """A covariance function over features F `(*b, n, D)` with log hyper-parameters theta `(*b, p)`.
 
     `cross`, `gram` and `variance` are differentiable by autograd. The hot paths use the other two: they
-    return, beside the covariance, a pullback that contracts weights of the covariance's shape into a gradient by matrix
-    products; they never form an n x n x D tensor and must be called under `torch.no_grad()`.
+    return, beside the covariance, a pullback that contracts weights of the covariance's shape into a
+    gradient by matrix products; they never form an n x n x D tensor, and need `torch.no_grad()`.
     """
 
     #: Number p of log hyper-parameters.
@@ -35,7 +35,7 @@ class Kernel(ABC):
 
     @abstractmethod
     def gram_and_pullback(self, theta: Tensor, F: Tensor) -> tuple[Tensor, Pullback]:
-        """`K (*b, n, n)` and `A (*b, n, n) -> d sum(A * K) / d theta (*b, p)`; A is symmetric, overwritten."""
+        """`K (*b, n, n)` and `A (*b, n, n) -> d sum(A * K) / d theta (*b, p)`; overwrites symmetric A."""
 
     @abstractmethod
     def towards(self, theta: Tensor, F2: Tensor) -> CrossCovariance:
@@ -80,12 +80,16 @@ class Sum(Kernel):
         return torch.stack(parts).sum(0)
 
     def gram_and_pullback(self, theta: Tensor, F: Tensor) -> tuple[Tensor, Pullback]:
-        parts = [kernel.gram_and_pullback(t, F) for kernel, t in zip(self.kernels, self._split(theta), strict=True)]
+        parts = [
+            kernel.gram_and_pullback(t, F) for kernel, t in zip(self.kernels, self._split(theta), strict=True)
+        ]
         K = torch.stack([part[0] for part in parts]).sum(0)
         return K, lambda A: torch.cat([pull(A.clone()) for _, pull in parts], -1)
 
     def towards(self, theta: Tensor, F2: Tensor) -> CrossCovariance:
-        covariances = [kernel.towards(t, F2) for kernel, t in zip(self.kernels, self._split(theta), strict=True)]
+        covariances = [
+            kernel.towards(t, F2) for kernel, t in zip(self.kernels, self._split(theta), strict=True)
+        ]
 
         def covariance(F1: Tensor) -> tuple[Tensor, Pullback]:
             parts = [part(F1) for part in covariances]

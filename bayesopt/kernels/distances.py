@@ -89,7 +89,7 @@ class Embedding:
         return torch.where(kind == 0, value, torch.where(kind == 1, one_hot, on.to(X.dtype)))
 
     def pullback(self, dF: Tensor) -> Tensor:
-        """Gradient with respect to X `(*b, n, d)` of one with respect to the features; levels count as fixed."""
+        """Gradient in X `(*b, n, d)` from one in the features `(*b, n, D)`; levels count as fixed."""
         if self.identity:
             return dF
         source, _, _, value = (t.to(dF.device) for t in self._masks)

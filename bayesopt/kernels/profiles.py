@@ -48,7 +48,7 @@ class Matern12(Profile):
 
 @dataclass(frozen=True)
 class Matern32(Profile):
-    """`g = (1 + s) exp(-s)`, `s = sqrt(3) r`: once differentiable. Rasmussen & Williams (2006), eq. (4.17)."""
+    """`g = (1 + s) exp(-s)`, `s = sqrt(3) r`: once differentiable. Rasmussen & Williams, eq. (4.17)."""
 
     spectral_dof = 3.0
 

@@ -54,9 +54,13 @@ class Stationary(Kernel):
         if sorted(set(self.groups)) != list(range(max(self.groups, default=-1) + 1)) or not self.groups:
             raise ValueError(f"groups must use every index 0 .. G - 1 at least once, got {self.groups}")
         if self.columns is not None and len(self.columns) != len(self.groups):
-            raise ValueError(f"columns and groups must match: {len(self.columns)} columns, {len(self.groups)} groups")
+            raise ValueError(
+                f"columns and groups must match: {len(self.columns)} columns, {len(self.groups)} groups"
+            )
         if not isinstance(self.profile, Profile):
-            raise TypeError(f"profile must be a Profile, such as PROFILES[{list(PROFILES)[2]!r}], got {self.profile!r}")
+            raise TypeError(
+                f"profile must be a Profile, such as PROFILES[{list(PROFILES)[2]!r}], got {self.profile!r}"
+            )
 
     @property
     def num_groups(self) -> int:
@@ -139,7 +143,9 @@ class Stationary(Kernel):
     def towards(self, theta: Tensor, F2: Tensor) -> CrossCovariance:
         log_l, log_s2, log_a, log_b = self._parts(theta)
         inv_l = torch.exp(-self._per_column(log_l))[..., None, :]
-        log_a, log_b = (self._per_column(v)[..., None, :] for v in (log_a, log_b)) if self.warp else (log_a, log_b)
+        log_a, log_b = (
+            (self._per_column(v)[..., None, :] for v in (log_a, log_b)) if self.warp else (log_a, log_b)
+        )
         s2 = log_s2.exp()[..., None, None]
         Z2 = self._scaled(theta, F2)
         Z2_T, sq2 = Z2.mT, (Z2 * Z2).sum(-1).unsqueeze(-2)

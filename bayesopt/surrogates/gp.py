@@ -25,15 +25,15 @@ from bayesopt.surrogates.priors import Priors
 _VARIANCE_FLOOR = 1e-14
 
 #: A fit from the prior; a warm start needs fewer evaluations.
-COLD = bfgs.Options(evaluations=60, ftol=1e-3, gtol=1e-3, first_step=0.5)
-WARM = bfgs.Options(evaluations=25, ftol=5e-3, gtol=1e-3)
+COLD = bfgs.Options(evaluations=60, ftol=1e-3, first_step=0.5)
+WARM = bfgs.Options(evaluations=25, ftol=1e-2)
 
 
 @torch.no_grad()
 def negative_log_posterior(
     theta: Tensor, X: Tensor, y: Tensor, kernel: Kernel, priors: Priors
 ) -> tuple[Tensor, Tensor]:
-    """`-log p(y | theta) - log p(theta)` up to constants `(b,)`, and its gradient `(b, p)`; inf where K is singular.
+    """`-log p(y, theta)` up to constants `(b,)` and its gradient `(b, p)`; inf where K is singular.
 
     Args: theta `(b, p)`, X `(b, n, D)`, y `(b, n)`: one batch dimension.
     """
@@ -57,7 +57,7 @@ def negative_log_posterior(
 
 @dataclass(frozen=True, eq=False)
 class GaussianProcess:
-    """A GP conditioned on data, hyper-parameters fixed. Immutable; build it with `fit` or `GaussianProcess.of`.
+    """A GP conditioned on data, hyper-parameters fixed; build it with `fit` or `GaussianProcess.of`.
 
     Attributes:
         kernel: covariance function.
@@ -108,7 +108,7 @@ class GaussianProcess:
         return self.kernel.towards(self.theta[..., :-1], self.X)
 
     def posterior(self, Z: Tensor) -> tuple[Tensor, Tensor]:
-        """Joint posterior of f at Z `(*b, m, D)`: mean `(*b, m)` and covariance `(*b, m, m)`; autograd passes."""
+        """Mean `(*b, m)` and covariance `(*b, m, m)` of f at Z `(*b, m, D)`; autograd passes."""
         kernel_theta = self.theta[..., :-1]
         k = self.kernel.cross(kernel_theta, Z, self.X)
         v = k @ self.W.mT
@@ -147,7 +147,7 @@ class GaussianProcess:
         return self.y - self.noise[..., None] * self.alpha
 
     def leave_one_out(self) -> tuple[Tensor, Tensor]:
-        """Predictive mean and variance of each y from the others, `(*b, n)`. Rasmussen & Williams, eq. (5.12)."""
+        """Mean and variance of each y given the others, `(*b, n)`. Rasmussen & Williams, eq. (5.12)."""
         precision = self.W.square().sum(-2)  # diag K^-1
         return self.y - self.alpha / precision, 1.0 / precision
 

@@ -75,6 +75,3 @@ def _cold_starts(mode: Tensor, lengthscales: list[int], dim: int) -> Tensor:
     rough[lengthscales] = math.log(0.2 * math.sqrt(dim))
     rough[-1] = math.log(1e-2)
     return torch.stack([smooth, rough])
-
-
-

@@ -66,7 +66,9 @@ def exact_log_h(z: float) -> float:
         return float(mpmath.log(phi + x * mpmath.erfc(-x / mpmath.sqrt(2)) / 2))
 
 
-@pytest.mark.parametrize("z", [8.0, 1.0, 0.0, -0.999, -1.0, -1.001, -5.0, -40.0, -99.0, -999.0, -1001.0, -1e5])
+@pytest.mark.parametrize(
+    "z", [8.0, 1.0, 0.0, -0.999, -1.0, -1.001, -5.0, -40.0, -99.0, -999.0, -1001.0, -1e5]
+)
 def test_log_h_is_exact_into_the_far_tail(z, device):
     """Against 60-digit arithmetic; the log of a plain float64 EI is -inf from z = -39 on."""
     ours = log_h(torch.tensor(z, dtype=torch.float64, device=device)).item()
@@ -74,7 +76,9 @@ def test_log_h_is_exact_into_the_far_tail(z, device):
 
 
 def test_log_h_has_a_finite_sound_gradient_everywhere(device):
-    z = torch.cat([-torch.logspace(8, -3, 60, dtype=torch.float64), torch.linspace(0, 30, 20).double()]).to(device)
+    z = torch.cat([-torch.logspace(8, -3, 60, dtype=torch.float64), torch.linspace(0, 30, 20).double()]).to(
+        device
+    )
     z.requires_grad_()
     (slope,) = torch.autograd.grad(log_h(z).sum(), z)
     assert torch.isfinite(slope).all() and (slope > 0).all()

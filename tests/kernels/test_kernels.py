@@ -51,7 +51,9 @@ def test_hyper_gradient_equals_autograd(kernel, device):
         K, pullback = kernel.gram_and_pullback(theta, F)
         torch.testing.assert_close(K, kernel.gram(theta, F))
         gradient = pullback(A.clone())
-    torch.testing.assert_close(gradient, autograd(lambda t: (A * kernel.gram(t, F)).sum(), theta), rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(
+        gradient, autograd(lambda t: (A * kernel.gram(t, F)).sum(), theta), rtol=1e-6, atol=1e-7
+    )
 
 
 @kernels
@@ -63,7 +65,9 @@ def test_input_gradient_equals_autograd(kernel, device):
         K, pullback = kernel.towards(theta, F)(Z)
         torch.testing.assert_close(K, kernel.cross(theta, Z, F))
         gradient = pullback(A.clone())
-    torch.testing.assert_close(gradient, autograd(lambda z: (A * kernel.cross(theta, z, F)).sum(), Z), rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(
+        gradient, autograd(lambda z: (A * kernel.cross(theta, z, F)).sum(), Z), rtol=1e-6, atol=1e-7
+    )
 
 
 @kernels
@@ -75,13 +79,19 @@ def test_a_batch_equals_its_elements(kernel, device):
             torch.testing.assert_close(K[i, j], kernel.gram(theta[i, j], F[i, j]))
 
 
-@pytest.mark.parametrize(("name", "nu"), [("matern12", 0.5), ("matern32", 1.5), ("matern52", 2.5), ("rbf", None)])
+@pytest.mark.parametrize(
+    ("name", "nu"), [("matern12", 0.5), ("matern32", 1.5), ("matern52", 2.5), ("rbf", None)]
+)
 def test_profiles_equal_gpytorch(name, nu, device):
     theta, F = inputs(KERNELS[name], device, batch=())
-    base = gpytorch.kernels.RBFKernel if nu is None else lambda **kw: gpytorch.kernels.MaternKernel(nu=nu, **kw)
+    base = (
+        gpytorch.kernels.RBFKernel if nu is None else lambda **kw: gpytorch.kernels.MaternKernel(nu=nu, **kw)
+    )
     oracle = gpytorch.kernels.ScaleKernel(base(ard_num_dims=D)).to(device, torch.float64)
     oracle.base_kernel.lengthscale, oracle.outputscale = theta[:D].exp(), theta[D].exp()
-    torch.testing.assert_close(KERNELS[name].gram(theta, F), oracle(F).to_dense().detach(), rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(
+        KERNELS[name].gram(theta, F), oracle(F).to_dense().detach(), rtol=1e-7, atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("name", PROFILES)

@@ -28,7 +28,9 @@ def data(device, *batch, n=12, seed=0):
 
 def hyper(kernel, device, *batch):
     priors = default_priors(kernel, D).to(device)
-    noise = torch.randn(*batch, len(priors.mode), generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    noise = torch.randn(
+        *batch, len(priors.mode), generator=torch.Generator().manual_seed(5), dtype=torch.float64
+    )
     return priors, priors.starts[0] + 0.3 * noise.to(device)
 
 
@@ -47,7 +49,12 @@ def botorch_twin(gp, device):
     noise_constraint = gpytorch.constraints.GreaterThan(1e-9)
     likelihood = gpytorch.likelihoods.GaussianLikelihood(noise_constraint=noise_constraint)
     twin = SingleTaskGP(
-        gp.X, gp.y[:, None], likelihood=likelihood, covar_module=kernel, mean_module=mean, outcome_transform=None
+        gp.X,
+        gp.y[:, None],
+        likelihood=likelihood,
+        covar_module=kernel,
+        mean_module=mean,
+        outcome_transform=None,
     ).to(device)
     twin.covar_module.base_kernel.lengthscale = gp.theta[:D].exp()
     twin.covar_module.outputscale = gp.theta[D].exp()

@@ -72,9 +72,18 @@ def test_failures_leave_the_others_alone_and_come_out_worst(transform):
 @transforms
 @pytest.mark.parametrize(
     "y",
-    [[3.0], [3.0, 3.0, 3.0], [1e300, -1e300, 0.0], [1e-300, 2e-300, 3e-300], [1.7e308, -1.7e308], [5e-324, 0.0, 1e-310],
-     [0.0, 0.0, 0.0, 0.0, 1.0], [1.0, torch.nan, torch.nan], [1e16, 1e16 + 2, 1e16 + 4]],
-)  # fmt: skip
+    [
+        [3.0],
+        [3.0, 3.0, 3.0],
+        [1e300, -1e300, 0.0],
+        [1e-300, 2e-300, 3e-300],
+        [1.7e308, -1.7e308],
+        [5e-324, 0.0, 1e-310],
+        [0.0, 0.0, 0.0, 0.0, 1.0],
+        [1.0, torch.nan, torch.nan],
+        [1e16, 1e16 + 2, 1e16 + 4],
+    ],
+)
 def test_extremes_are_finite(transform, y):
     z = transform(torch.tensor(y, dtype=torch.float64))
     assert torch.isfinite(z).all()

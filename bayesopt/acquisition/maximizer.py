@@ -35,16 +35,16 @@ class Effort:
     starts: int = 8
     moved: int = 3
     rounds: int = 3
-    options: bfgs.Options = bfgs.Options(
-        evaluations=15, ftol=1e-3, gtol=1e-3, first_step=0.2, max_step=1.0
-    )
+    options: bfgs.Options = bfgs.Options(evaluations=12, ftol=1e-3, first_step=0.5, max_step=1.0)
 
 
 DEFAULT_EFFORT = Effort()
 
 
 @torch.no_grad()
-def maximize(surface: Surface, X: Tensor, z: Tensor, draws: Draws, effort: Effort = DEFAULT_EFFORT) -> tuple[Tensor, Tensor]:
+def maximize(
+    surface: Surface, X: Tensor, z: Tensor, draws: Draws, effort: Effort = DEFAULT_EFFORT
+) -> tuple[Tensor, Tensor]:
     """Points of high acquisition, best first: snapped `(b, k, d)` and their values `(b, k)`.
 
     The first is the maximiser found; the others are there for callers who may not take it, because it has
@@ -148,7 +148,7 @@ def _move(surface: Surface, X: Tensor, value: Tensor, effort: Effort) -> tuple[T
         near, active = surface.space.snap(moves.apply(X).flatten(1, 2))
         near_value = surface.value(near, active).view(*value.shape, len(moves))
         best_value, best = near_value.max(-1)
-        improved = best_value > value
+        improved = best_value > value + effort.options.ftol  # more than rounding: staying put is a move too
         if not bool(improved.any()):
             break
         near = near.view(*value.shape, len(moves), -1)
