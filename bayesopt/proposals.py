@@ -5,7 +5,7 @@ maximiser. It keeps nothing: `Optimizer` holds the history, `warm_starts` is a c
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -108,13 +108,17 @@ def random_point(space: Space, seed: int, asked: int) -> Tensor:
 # ------------------------------------------------------------------------------------------- surrogate
 
 
-def _ladder(n: int) -> list[int]:
-    """History lengths at which a study refits from the prior too: 8, 10, 13, 17, ... below n."""
-    lengths, length = [], 8
+#: Longest history that is also fitted from the prior. Past it the likelihood has, as measured, one basin
+#: that matters, and the optimum of a slightly shorter history lies in it.
+_LONGEST_COLD = 256
+
+
+def _rungs(n: int) -> Iterator[int]:
+    """Lengths of the prefixes of a history that are fitted: 8, 10, 12, ... below n, 10 to 15 % apart."""
+    length = 8
     while length < n:
-        lengths.append(length)
-        length = max(length + 1, int(length * 1.3))
-    return lengths
+        yield length
+        length = max(length + 2, int(length * (1.15 if length <= _LONGEST_COLD else 1.1)))
 
 
 def fit_surrogate(
@@ -128,26 +132,30 @@ def fit_surrogate(
 
     The warm start must not depend on when the study happened to be asked, or a resumed study would propose
     differently from one that never stopped. So it comes from prefixes of fixed lengths, each fitted from
-    the one before and from the prior; whoever has the history can compute them, at about the price of two
-    more fits, and `cached` only saves the work.
+    the one before and, while that is cheap, from the prior too. Whoever has the history can compute them;
+    `cached` only saves the work.
 
     Args:
         model: the surrogate; F: features `(b, n, D)`; y: raw outcomes `(b, n)`, nan for failures.
         cached, store: look up and keep the optimum at a prefix length.
     """
     warm: Optimum | None = None
-    for length in _ladder(F.shape[1]):
+    for length in _rungs(F.shape[1]):
         if not bool(torch.isfinite(y[:, :length]).any(-1).all()):
             continue
         known = cached(length)
         if known is None:
-            cold = model.priors.starts.expand(F.shape[0], -1, -1)
-            starts = cold if warm is None else torch.cat([warm.theta[:, None], cold], 1)
-            z = half_rank(y[:, :length])
-            known = fit_hyperparameters(F[:, :length], z, model.kernel, model.priors, starts)
+            known = _fit_prefix(model, F[:, :length], y[:, :length], warm)
             store(length, known)
         warm = known
     return fit(F, half_rank(y), model.kernel, model.priors, warm)
+
+
+def _fit_prefix(model: Model, F: Tensor, y: Tensor, warm: Optimum | None) -> Optimum:
+    if warm is None or y.shape[-1] > _LONGEST_COLD:
+        return fit_hyperparameters(F, half_rank(y), model.kernel, model.priors, None, warm)
+    starts = torch.cat([warm.theta[:, None], model.priors.starts.expand(len(F), -1, -1)], 1)
+    return fit_hyperparameters(F, half_rank(y), model.kernel, model.priors, starts)
 
 
 # ------------------------------------------------------------------------------------------- proposals

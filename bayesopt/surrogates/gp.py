@@ -24,9 +24,14 @@ from bayesopt.surrogates.priors import Priors
 #: Variances are floored at this multiple of the prior variance: below it they are rounding errors.
 _VARIANCE_FLOOR = 1e-14
 
-#: A fit from the prior; a warm start needs fewer evaluations.
+
+#: A fit from the prior.
 COLD = bfgs.Options(evaluations=60, ftol=1e-3, first_step=0.5)
-WARM = bfgs.Options(evaluations=25, ftol=1e-2)
+
+
+def warm_options(n: int) -> bfgs.Options:
+    """A fit from the optimum of similar data; the tolerance grows with the n terms of the likelihood."""
+    return bfgs.Options(evaluations=25, ftol=max(2e-3, 2e-5 * n))
 
 
 @torch.no_grad()
@@ -217,9 +222,8 @@ def fit_hyperparameters(
             value, gradient = negative_log_posterior(theta[:, 0], X[rows], y[rows], kernel, priors)
         return value[:, None], gradient[:, None]
 
-    solution = bfgs.minimize(
-        objective, starts.reshape(b * r, 1, p), priors.lower, priors.upper, COLD if warm is None else WARM, H
-    )
+    options = COLD if warm is None else warm_options(n)
+    solution = bfgs.minimize(objective, starts.reshape(b * r, 1, p), priors.lower, priors.upper, options, H)
     value = solution.value.reshape(b, r).nan_to_num(nan=torch.inf)
     index = value.argmin(-1) + r * torch.arange(b, device=X.device)
     return Optimum(

@@ -68,10 +68,10 @@ def default_priors(kernel: Kernel, dim: int) -> Priors:
 
 
 def _cold_starts(mode: Tensor, lengthscales: list[int], dim: int) -> Tensor:
-    """Two basins: long lengthscales with little noise, and short ones with more."""
+    """Three basins: long lengthscales with little noise, short ones with more, and the mode of the prior."""
     smooth, rough = mode.clone(), mode.clone()
     smooth[lengthscales] = math.log(0.5 * math.sqrt(dim))
     smooth[-1] = math.log(1e-4)
     rough[lengthscales] = math.log(0.2 * math.sqrt(dim))
     rough[-1] = math.log(1e-2)
-    return torch.stack([smooth, rough])
+    return torch.stack([smooth, rough, mode])

@@ -162,7 +162,8 @@ def test_fit_is_no_worse_than_its_starts_and_a_warm_start_agrees_with_a_cold_one
     kernel = KERNELS["ard"]
     priors = default_priors(kernel, D).to(device)
     cold = fit_hyperparameters(X, y, kernel, priors)
-    at_start, _ = negative_log_posterior(priors.starts, X.expand(2, -1, -1), y.expand(2, -1), kernel, priors)
+    r = len(priors.starts)
+    at_start, _ = negative_log_posterior(priors.starts, X.expand(r, -1, -1), y.expand(r, -1), kernel, priors)
     assert cold.value < at_start.min()
     half = fit_hyperparameters(X[:30], y[:30], kernel, priors)
     warm = fit_hyperparameters(X, y, kernel, priors, warm=half)
