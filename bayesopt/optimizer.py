@@ -8,6 +8,7 @@ told, nor of the process, nor of whether the state was saved and loaded in betwe
 import logging
 import math
 import numbers
+from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -132,7 +133,8 @@ class Optimizer:
         self._acquisition = _one_of("acquisition", acquisition, tuple(ACQUISITIONS))
         self._device = _resolve_device(device)
         self._maximize = bool(maximize)
-        self._told: list[_Told] = []
+        self._told: list[_Told] = []  # in the order of telling
+        self._canonical: list[_Told] = []  # the same, sorted by `_Told.order`
         self._pending: list[_Asked] = []
         self._asked = 0
         self._warm = _WarmStarts()
@@ -215,7 +217,9 @@ class Optimizer:
     def _append(self, asked: _Asked, value: float | None, seconds: float | None, error: str | None) -> None:
         trial = Trial(len(self._told), asked.config, value, seconds, error)
         y = math.nan if value is None else -value if self._maximize else value
-        self._told.append(_Told(asked, trial, y))
+        told = _Told(asked, trial, y)
+        self._told.append(told)
+        insort(self._canonical, told, key=_Told.order)
 
     def _claim(self, config: Config) -> _Asked:
         """The pending proposal of this configuration, no longer pending, or a new entry for a foreign one."""
@@ -287,10 +291,8 @@ class Optimizer:
 
     # ------------------------------------------------------------------------------------------ history
 
-    def _canonical(self) -> list[_Told]:
-        return sorted(self._told, key=_Told.order)
-
-    def _history(self, told: Sequence[_Told]) -> History:
+    def _history(self) -> History:
+        told = self._canonical
         X, active = self._tensors([t.asked for t in told])
         X_pending, active_pending = self._tensors(sorted(self._pending, key=lambda asked: asked.at or 0))
         y = torch.tensor([t.y for t in told], dtype=torch.float64, device=self._device)
@@ -340,7 +342,7 @@ def _ask_quasi_random(study: Optimizer) -> list[Config]:
     space, seed, asked = study.space, study._seed, study._asked
     x = (random_point if study._method == "random" else sobol_point)(space, seed, asked)
     if not math.isinf(space.size) or study._told:
-        known = study._history(study._told).known()[0].cpu()
+        known = study._history().known()[0].cpu()
         if bool(is_tried(x[None, None], known[None])):
             x = untried(space, known, generator(seed, asked), x)
     return study._issue(*_decoded(space, x[None]))
@@ -361,9 +363,8 @@ def _ask_modelled(studies: Sequence[Optimizer], q: int) -> list[list[Config]]:
     """Proposals of the GP for studies with equally long histories; quasi-random ones if it breaks down."""
     first = studies[0]
     model = Model.of(first.space, first._device)
-    told = [study._canonical() for study in studies]
-    numbers = [[t.trial.number for t in order] for order in told]
-    histories = [study._history(order) for study, order in zip(studies, told, strict=True)]
+    numbers = [[told.trial.number for told in study._canonical] for study in studies]
+    histories = [study._history() for study in studies]
     history = histories[0] if len(histories) == 1 else _stack(histories)
 
     def cached(length: int) -> Optimum | None:

@@ -212,6 +212,8 @@ def _first_untried(
     points: Tensor, value: Tensor, taken: Tensor, space: Space, generators: Sequence[torch.Generator]
 ) -> Tensor:
     """The best point of each study that is neither told nor pending; the best of all where none is left."""
+    if not bool(is_tried(points[:, :1], taken).any()) and bool(torch.isfinite(value[:, 0]).all()):
+        return points[:, 0]  # the maximisers themselves, nearly always
     tried = is_tried(points, taken) | ~torch.isfinite(value)
     first = (~tried).to(torch.int8).argmax(-1)  # 0 where all are tried: the maximiser itself
     x = points[torch.arange(len(points), device=points.device), first]

@@ -24,7 +24,7 @@ class Profile(ABC):
 
     @abstractmethod
     def g(self, r2: Tensor) -> Tensor:
-        """Value at squared distances `r2 >= 0`, any shape."""
+        """Value at squared distances r2, any shape; a negative one is the rounding error of 0."""
 
     @abstractmethod
     def g_and_slope(self, r2: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,7 +77,7 @@ class Matern52(Profile):
         s = r2.mul_(5.0).clamp_min_(TINY).sqrt()
         e = s.neg().exp_()
         w = s.add_(1.0).mul_(e)  # (1 + s) exp(-s) = -6/5 g'
-        return e.mul_(r2).div_(3.0).add_(w), w.mul_(-5.0 / 6.0)
+        return torch.addcmul(w, e, r2, value=1.0 / 3.0), w.mul_(-5.0 / 6.0)
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,10 @@ class RBF(Profile):
     spectral_dof = math.inf
 
     def g(self, r2: Tensor) -> Tensor:
-        return torch.exp(-0.5 * r2)
+        return torch.exp(-0.5 * r2.clamp_min(0.0))
 
     def g_and_slope(self, r2: Tensor) -> tuple[Tensor, Tensor]:
-        g = r2.mul_(-0.5).exp_()
+        g = r2.clamp_min_(0.0).mul_(-0.5).exp_()
         return g, g.mul(-0.5)
 
 
