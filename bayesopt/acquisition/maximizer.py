@@ -36,7 +36,7 @@ class Effort:
     options: of the BFGS.
     """
 
-    sobol: int = 512
+    sobol: int = 256
     local: int = 128
     starts: int = 8
     moved: int = 3

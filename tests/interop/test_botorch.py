@@ -63,7 +63,7 @@ def test_botorch_optimises_its_acquisitions_on_our_model(build, q, gp, device):
     bounds = torch.tensor([[0.0, 0.0], [1.0, 1.0]], dtype=torch.float64, device=device)
     X, value = optimize_acqf(build(BoTorchModel(gp)), bounds, q=q, num_restarts=3, raw_samples=32)
     assert torch.isfinite(value)
-    assert (X - 0.4).abs().max() < 0.45  # the bowl's middle, not its corners
+    assert (X - 0.4).abs().amax(-1).min() < 0.3  # at least one of a batch goes for the bottom of the bowl
 
 
 def test_conditioning_equals_ours(gp, device):
