@@ -19,7 +19,7 @@ from bayesopt.acquisition.candidates import Draws
 from bayesopt.acquisition.maximizer import DEFAULT_EFFORT, Effort
 from bayesopt.kernels import Embedding, Kernel, Stationary
 from bayesopt.space import Space
-from bayesopt.surrogates.gp import GaussianProcess, Optimum, fit, fit_hyperparameters
+from bayesopt.surrogates.gp import GaussianProcess, Optimum, fit_hyperparameters
 from bayesopt.surrogates.outcomes import half_rank
 from bayesopt.surrogates.priors import Priors, default_priors
 
@@ -113,10 +113,15 @@ def random_point(space: Space, seed: int, asked: int) -> Tensor:
 _LONGEST_COLD = 256
 
 
+#: Most observations that a proposal conditions on. Of a longer history it takes the best and some others,
+#: with the hyper-parameters of the longest prefix: the cost of an exact fit grows with n^3.
+LARGEST_FIT = 2048
+
+
 def _rungs(n: int) -> Iterator[int]:
     """Lengths of the prefixes of a history that are fitted: 8, 10, 12, ... below n, 10 to 15 % apart."""
     length = 8
-    while length < n:
+    while length < min(n, LARGEST_FIT):
         yield length
         length = max(length + 2, int(length * (1.15 if length <= _LONGEST_COLD else 1.1)))
 
@@ -148,7 +153,36 @@ def fit_surrogate(
             known = _fit_prefix(model, F[:, :length], y[:, :length], warm)
             store(length, known)
         warm = known
-    return fit(F, half_rank(y), model.kernel, model.priors, warm)
+    z = half_rank(y)
+    if F.shape[1] > LARGEST_FIT and warm is not None:
+        F, z = _most_relevant(F, z)
+        return GaussianProcess.of(model.kernel, warm.theta, F, z)
+    return GaussianProcess.of(model.kernel, _fit_all(model, F, z, warm).theta, F, z)
+
+
+def _most_relevant(F: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """The best half of `LARGEST_FIT` observations, and as many spread evenly over the ranks of the others.
+
+    The others matter: without them the surrogate forgets where it is bad, and explores there again.
+    """
+    half = LARGEST_FIT // 2
+    order = z.argsort(dim=-1, stable=True)
+    spread = torch.linspace(half, z.shape[-1] - 1, LARGEST_FIT - half, device=z.device).long()
+    index = torch.cat([order[:, :half], order[:, spread]], 1)
+    return F.gather(1, index[..., None].expand(-1, -1, F.shape[-1])), z.gather(1, index)
+
+
+def _fit_all(model: Model, F: Tensor, z: Tensor, warm: Optimum | None) -> Optimum:
+    """The fit to the whole history; where that has no value, from the prior; else what the prefix had."""
+    optimum = fit_hyperparameters(F, z, model.kernel, model.priors, None, warm)
+    if warm is None or bool(torch.isfinite(optimum.value).all()):
+        return optimum
+    log.warning("the fit broke down from its warm start; refitting from the prior")
+    cold = fit_hyperparameters(F, z, model.kernel, model.priors)
+    if bool(torch.isfinite(cold.value).all()):
+        return cold
+    log.warning("the fit broke down from the prior too; keeping the last good hyper-parameters")
+    return warm
 
 
 def _fit_prefix(model: Model, F: Tensor, y: Tensor, warm: Optimum | None) -> Optimum:
@@ -180,7 +214,7 @@ def propose_gp(
     F = model.embedding(history.X, history.active)
     gp = fit_surrogate(model, F, history.y, cached, store)
     best = gp.fitted().amin(-1, keepdim=True)
-    taken, z = history.known(), gp.y
+    taken, z = history.known(), half_rank(history.y)
     if history.X_pending.shape[1]:
         gp = _believe(gp, model.embedding(history.X_pending, history.active_pending))
     chosen: list[Tensor] = []

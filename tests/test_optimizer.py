@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import bayesopt.optimizer
+import bayesopt.proposals
 from bayesopt import Between, Categorical, Float, Int, Optimizer, Space
 
 SMOOTH = {"x": Float(-2.0, 2.0), "y": Float(0.01, 10.0, log=True)}
@@ -403,3 +404,38 @@ def test_a_broken_model_falls_back_visibly(monkeypatch, caplog):
     configs = opt.ask(3)
     assert len({tuple(c.values()) for c in configs}) == 3
     assert "no factorisation" in caplog.text and "quasi-random" in caplog.text
+
+
+def test_a_fit_without_a_value_is_repeated_from_the_prior_and_then_given_up(monkeypatch, caplog):
+    """The middle of the failure ladder, each step by its name."""
+    real = bayesopt.proposals.fit_hyperparameters
+    broken_when = {}
+
+    def fragile(F, z, kernel, priors, starts=None, warm=None):
+        optimum = real(F, z, kernel, priors, starts, warm)
+        broken = broken_when["cold"] if warm is None else broken_when["warm"]
+        whole = starts is None and z.shape[-1] == 12
+        return (
+            optimum._replace(value=torch.full_like(optimum.value, torch.inf)) if broken and whole else optimum
+        )
+
+    monkeypatch.setattr("bayesopt.proposals.fit_hyperparameters", fragile)
+    for broken_when["cold"], message in ((False, "refitting from the prior"), (True, "last good")):
+        broken_when["warm"] = True
+        opt = Optimizer(SMOOTH, seed=0)
+        configs = Optimizer(SMOOTH, method="random").ask(12)
+        opt.tell(configs, [loss(c) for c in configs])
+        Space(SMOOTH).validate(opt.ask())
+        assert message in caplog.text
+
+
+def test_a_long_history_is_thinned_to_what_matters(monkeypatch):
+    monkeypatch.setattr("bayesopt.proposals.LARGEST_FIT", 80)
+    configs = Optimizer(SMOOTH, seed=5, method="random").ask(150)
+    opt = Optimizer(SMOOTH, seed=0)
+    opt.tell(configs, [loss(c) for c in configs])
+    best = opt.best.value
+    for _ in range(6):
+        config = opt.ask()
+        opt.tell(config, loss(config))
+    assert opt.best.value < best
