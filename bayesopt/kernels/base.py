@@ -14,6 +14,10 @@ Pullback = Callable[[Tensor], Tensor]
 CrossCovariance = Callable[[Tensor], tuple[Tensor, Pullback]]
 
 
+#: Maps `F (*b, m, D)` to random features `(*b, m, c)`.
+FeatureMap = Callable[[Tensor], Tensor]
+
+
 class Kernel(ABC):
     """A covariance function over features F `(*b, n, D)` with log hyper-parameters theta `(*b, p)`.
 
@@ -40,6 +44,13 @@ class Kernel(ABC):
     @abstractmethod
     def towards(self, theta: Tensor, F2: Tensor) -> CrossCovariance:
         """Covariance with fixed `F2 (*b, n, D)` as a function of F1, everything else computed once."""
+
+    @abstractmethod
+    def random_features(self, theta: Tensor, count: int, generator: torch.Generator) -> FeatureMap:
+        """A map phi with `E[phi(F1) phi(F2)^T] = K`, drawn from the spectral density; 2 `count` features.
+
+        Rahimi & Recht (2007). The same frequencies serve every batch element, scaled by its lengthscales.
+        """
 
     def gram(self, theta: Tensor, F: Tensor) -> Tensor:
         """Covariance `(*b, n, n)` of F with itself."""
@@ -85,6 +96,13 @@ class Sum(Kernel):
         ]
         K = torch.stack([part[0] for part in parts]).sum(0)
         return K, lambda A: torch.cat([pull(A.clone()) for _, pull in parts], -1)
+
+    def random_features(self, theta: Tensor, count: int, generator: torch.Generator) -> FeatureMap:
+        maps = [
+            kernel.random_features(t, count, generator)
+            for kernel, t in zip(self.kernels, self._split(theta), strict=True)
+        ]
+        return lambda F: torch.cat([phi(F) for phi in maps], -1)
 
     def towards(self, theta: Tensor, F2: Tensor) -> CrossCovariance:
         covariances = [

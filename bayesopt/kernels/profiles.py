@@ -22,6 +22,20 @@ class Profile(ABC):
     #: Degrees of freedom 2 nu of the Student-t spectral density; inf for a Gaussian one.
     spectral_dof: float
 
+    def frequencies(self, count: int, d: int, generator: torch.Generator) -> Tensor:
+        """Draws `(count, d)` from the spectral density: normal, or Student-t with 2 nu degrees of freedom.
+
+        On the CPU, so that a generator gives the same ones for every device.
+        """
+        normal = torch.randn(count, d, generator=generator, dtype=torch.float64)
+        if math.isinf(self.spectral_dof):
+            return normal
+        dof = int(self.spectral_dof)
+        chi2 = (
+            torch.randn(count, dof, generator=generator, dtype=torch.float64).square().sum(-1, keepdim=True)
+        )
+        return normal * (dof / chi2).sqrt()
+
     @abstractmethod
     def g(self, r2: Tensor) -> Tensor:
         """Value at squared distances r2, any shape; a negative one is the rounding error of 0."""

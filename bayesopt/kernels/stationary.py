@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from bayesopt.kernels.base import CrossCovariance, Kernel, Pullback
+from bayesopt.kernels.base import CrossCovariance, FeatureMap, Kernel, Pullback
 from bayesopt.kernels.profiles import PROFILES, Matern52, Profile
 from bayesopt.kernels.warping import kumaraswamy, kumaraswamy_and_partials
 
@@ -109,6 +109,16 @@ class Stationary(Kernel):
 
     def variance(self, theta: Tensor) -> Tensor:
         return self._parts(theta)[1].exp()
+
+    def random_features(self, theta: Tensor, count: int, generator: torch.Generator) -> FeatureMap:
+        omega = self.profile.frequencies(count, len(self.groups), generator).to(theta.device)
+        amplitude = (self._parts(theta)[1].exp() / count).sqrt()[..., None, None]
+
+        def phi(F: Tensor) -> Tensor:
+            angle = self._scaled(theta, F) @ omega.mT
+            return amplitude * torch.cat([angle.cos(), angle.sin()], -1)
+
+        return phi
 
     def gram_and_pullback(self, theta: Tensor, F: Tensor) -> tuple[Tensor, Pullback]:
         log_l, log_s2, log_a, log_b = self._parts(theta)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from botorch.models import SingleTaskGP
 
-from bayesopt.kernels import RBF, Stationary
+from bayesopt.kernels import PROFILES, RBF, Stationary
 from bayesopt.surrogates.gp import GaussianProcess, fit, fit_hyperparameters, negative_log_posterior
 from bayesopt.surrogates.priors import default_priors
 
@@ -187,3 +187,41 @@ def test_degenerate_data_fit(degenerate, device):
     gp = fit(X, y, kernel, default_priors(kernel, D).to(device))
     mu, var = gp.marginals(X)
     assert torch.isfinite(mu).all() and (var > 0).all()
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES.keys())
+def test_random_features_reproduce_the_covariance(profile, device):
+    kernel = Stationary(groups=(0, 1, 1), profile=profile) + Stationary(groups=(0,), columns=(2,), warp=True)
+    X, _ = data(device, 2)
+    theta = 0.3 * hyper(kernel, device, 2)[1][..., :-1]
+    phi = kernel.random_features(theta, 20_000, torch.Generator().manual_seed(0))(X)
+    K = kernel.gram(theta, X)
+    assert ((phi @ phi.mT - K).abs() < 0.06 * K.amax()).all()
+
+
+@kernels
+def test_sampled_paths_have_the_posterior_moments(kernel, device):
+    X, y = data(device, 2)
+    gp = fit(X, y, kernel, default_priors(kernel, D).to(device))
+    Z = data(device, 2, n=6, seed=11)[0]
+    # Over many sets of frequencies: one set has an error of its own, which is right only on average.
+    draws = torch.cat(
+        [gp.sample_paths(100, torch.Generator().manual_seed(s), features=512)(Z) for s in range(60)], -2
+    )
+    assert draws.shape == (2, 6000, 6)
+    mean, covariance = gp.posterior(Z)
+    sigma = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+    assert ((draws.mean(-2) - mean).abs() < 0.1 * sigma + 1e-3).all()
+    centred = draws - draws.mean(-2, keepdim=True)
+    empirical = centred.mT @ centred / 6000
+    assert ((empirical - covariance).abs() < 0.15 * sigma[..., None] * sigma[..., None, :] + 1e-4).all()
+
+
+def test_a_path_is_one_function_and_autograd_passes(gp, device):
+    paths = gp.sample_paths(3, torch.Generator().manual_seed(2))
+    Z = data(device, n=5, seed=12)[0].requires_grad_()
+    torch.testing.assert_close(paths(Z)[:, 2:], paths(Z[2:]))
+    (gradient,) = torch.autograd.grad(paths(Z).sum(), Z)
+    step = torch.tensor([1e-6, 0.0, 0.0], dtype=torch.float64, device=device)
+    expected = (paths(Z + step) - paths(Z - step)).sum(0) / 2e-6
+    torch.testing.assert_close(gradient[:, 0], expected, rtol=1e-4, atol=1e-4)
