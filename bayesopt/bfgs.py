@@ -78,6 +78,7 @@ def minimize(
     upper: Tensor,
     options: Options | None = None,
     H: Tensor | None = None,
+    first: tuple[Tensor, Tensor] | None = None,
 ) -> Solution:
     """Minimise `b x r` independent problems over boxes, from `x0 (b, r, p)`.
 
@@ -88,6 +89,7 @@ def minimize(
         options: see `Options`.
         H: inverse Hessian `(b, r, p, p)` to begin with, positive definite; from a similar problem it saves
             the ticks that learning it takes.
+        first: value and gradient at `x0`, if known, which must then be inside the box.
 
     Returns the best accepted point of each row. A row never ends above its start.
 
@@ -99,7 +101,7 @@ def minimize(
     [0.3, 1.0]
     """
     options = options or Options()
-    state = _init(fun, x0, lower.to(x0).expand_as(x0), upper.to(x0).expand_as(x0), options, H)
+    state = _init(fun, x0, lower.to(x0).expand_as(x0), upper.to(x0).expand_as(x0), options, H, first)
     result = Solution(state.x, state.f, state.H, 1)
     keep: Tensor | None = None
     fresh, evaluations = H is None, 1
@@ -131,10 +133,16 @@ def _store(result: Solution, state: _State, keep: Tensor | None) -> Solution:
 
 
 def _init(
-    fun: Objective, x: Tensor, lower: Tensor, upper: Tensor, options: Options, H: Tensor | None
+    fun: Objective,
+    x: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    options: Options,
+    H: Tensor | None,
+    first: tuple[Tensor, Tensor] | None,
 ) -> _State:
     x = torch.clamp(x, lower, upper)
-    f, g = fun(x, None)
+    f, g = fun(x, None) if first is None else first
     pg = _free_gradient(x, g, lower, upper)
     if H is None:
         length = torch.linalg.vector_norm(pg, dim=-1).clamp_min(1.0)[..., None, None]
