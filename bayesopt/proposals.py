@@ -118,12 +118,17 @@ _LONGEST_COLD = 256
 LARGEST_FIT = 2048
 
 
-def _rungs(n: int) -> Iterator[int]:
-    """Lengths of the prefixes of a history that are fitted: 8, 10, 12, ... below n, 10 to 15 % apart."""
-    length = 8
+def _rungs(n: int) -> Iterator[tuple[int, bool]]:
+    """Lengths below n of the prefixes that are fitted, 5 % apart, and whether from the prior too, 15 % apart.
+
+    The further a history has grown past its last rung, the more evaluations its warm fit takes.
+    """
+    length, last_cold = 8, 0
     while length < min(n, LARGEST_FIT):
-        yield length
-        length = max(length + 2, int(length * (1.15 if length <= _LONGEST_COLD else 1.1)))
+        cold = 1.15 * last_cold <= length <= _LONGEST_COLD
+        yield length, cold
+        last_cold = length if cold else last_cold
+        length = max(length + 2, int(1.05 * length))
 
 
 def fit_surrogate(
@@ -145,12 +150,12 @@ def fit_surrogate(
         cached, store: look up and keep the optimum at a prefix length.
     """
     warm: Optimum | None = None
-    for length in _rungs(F.shape[1]):
+    for length, cold in _rungs(F.shape[1]):
         if not bool(torch.isfinite(y[:, :length]).any(-1).all()):
             continue
         known = cached(length)
         if known is None:
-            known = _fit_prefix(model, F[:, :length], y[:, :length], warm)
+            known = _fit_prefix(model, F[:, :length], y[:, :length], warm, cold)
             store(length, known)
         warm = known
     z = half_rank(y)
@@ -185,8 +190,8 @@ def _fit_all(model: Model, F: Tensor, z: Tensor, warm: Optimum | None) -> Optimu
     return warm
 
 
-def _fit_prefix(model: Model, F: Tensor, y: Tensor, warm: Optimum | None) -> Optimum:
-    if warm is None or y.shape[-1] > _LONGEST_COLD:
+def _fit_prefix(model: Model, F: Tensor, y: Tensor, warm: Optimum | None, cold: bool) -> Optimum:
+    if warm is None or not cold:
         return fit_hyperparameters(F, half_rank(y), model.kernel, model.priors, None, warm)
     starts = torch.cat([warm.theta[:, None], model.priors.starts.expand(len(F), -1, -1)], 1)
     return fit_hyperparameters(F, half_rank(y), model.kernel, model.priors, starts)
@@ -214,7 +219,8 @@ def propose_gp(
     F = model.embedding(history.X, history.active)
     gp = fit_surrogate(model, F, history.y, cached, store)
     best = gp.fitted().amin(-1, keepdim=True)
-    taken, z = history.known(), half_rank(history.y)
+    taken = history.known()
+    z = gp.y if gp.y.shape == history.y.shape else half_rank(history.y)  # a long history is thinned
     if history.X_pending.shape[1]:
         gp = _believe(gp, model.embedding(history.X_pending, history.active_pending))
     chosen: list[Tensor] = []
