@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from bayesopt.beliefs import suggestion
-from bayesopt.parameters import Between, Categorical, Float, Int, Parameter, accepted
+from bayesopt.parameters import Categorical, Float, Int, Parameter
+from bayesopt.when import Between, accepted
 
 #: Closed intervals of coordinates: level numbers, or values of a continuous parameter.
 Intervals = tuple[tuple[float, float], ...]

@@ -1,4 +1,4 @@
-"""What one thing to tune may be: `Float`, `Int`, `Categorical`; and `Between`, for conditions on numbers.
+"""What one thing to tune may be: `Float`, `Int`, `Categorical`.
 
 All are frozen values, validated at construction. A parameter with finitely many values has numbered
 levels: `levels` counts them, `level(k)` is the k-th value and `index(value)` its number. `check(value)`
@@ -8,18 +8,14 @@ returns the canonical form of a value, or says what is wrong with it; `Space` pu
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from fractions import Fraction
 from functools import cached_property
 from numbers import Integral, Real
 
-import numpy as np
-
 from bayesopt.beliefs import Belief, Centre, Distribution, Gamma, Weights
-
-Choice = str | int | float | bool | None
+from bayesopt.when import Choice, When, choice_key, finite_float, plain
 
 #: More bins than this have centres that float64 cannot tell apart: `(k + 1/2) / levels` is off by up to
 #: `k 2^-52`, which must stay below half a bin.
@@ -29,41 +25,8 @@ MAX_LEVELS = 2**51
 _LISTED = 4096
 
 
-def choice_key(value: object) -> tuple[str, object]:
-    """What makes two choices the same: type and value, so True, 1 and 1.0 stay apart.
-
-    >>> choice_key(True) == choice_key(1)
-    False
-    """
-    for kind in (bool, int, float, str):
-        if isinstance(value, kind):
-            return kind.__name__, value
-    return type(value).__name__, value
-
-
-def _plain(value: object) -> object:
-    """NumPy scalars as Python values; everything else as it is."""
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _float(owner: str, field: str, value: object) -> float:
-    """A finite float."""
-    value = _plain(value)
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{owner}: {field} must be a number, got {value!r}; give an int or a float")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise ValueError(
-            f"{owner}: {field} must be finite, got {value!r}; give the largest range that makes sense"
-        )
-    return number
-
-
 def _int(owner: str, field: str, value: object) -> int:
-    value = _plain(value)
+    value = plain(value)
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{owner}: {field} must be an int, got {value!r}; use Float for other numbers")
     return int(value)
@@ -83,134 +46,10 @@ def _check_range(owner: str, low: float, high: float, log: bool, step: object) -
         raise ValueError(f"{owner}: log=True and step={step!r} do not go together; drop one of them")
 
 
-# --- conditions -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Between:
-    """An inclusive range of a numeric parent, for `when=`; None leaves that side open.
-
-    Raises:
-        TypeError: a bound is not a number.
-        ValueError: a bound is nan or infinite, both are None, or low is above high.
-
-    >>> Float(0.0, 1.0, when={"layers": Between(3, None)})
-    Float(0.0, 1.0, when={'layers': Between(low=3)})
-    """
-
-    low: int | float | None = None
-    high: int | float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("low", "high"):
-            bound = _plain(getattr(self, name))
-            if bound is not None:
-                number = _float("Between", name, bound)
-                object.__setattr__(self, name, int(bound) if isinstance(bound, Integral) else number)
-        if self.low is None and self.high is None:
-            raise ValueError(
-                "Between: give low, high or both; without a condition, leave the key out of when="
-            )
-        if self.low is not None and self.high is not None and self.low > self.high:
-            raise ValueError(
-                f"Between: low must not be above high, got {self!r}; no value can match, swap them"
-            )
-
-    def __contains__(self, value: int | float) -> bool:
-        return (self.low is None or self.low <= value) and (self.high is None or value <= self.high)
-
-    def __repr__(self) -> str:
-        bounds = ((name, getattr(self, name)) for name in ("low", "high"))
-        return f"Between({', '.join(f'{name}={value!r}' for name, value in bounds if value is not None)})"
-
-
-class When(Mapping[str, object]):
-    """The conditions of one parameter, frozen: parent name to a value, a tuple of values or a `Between`.
-
-    All must hold. Made by the parameters from the mapping given as `when=`.
-
-    Raises:
-        TypeError: not a mapping, or a name that is not a string.
-        ValueError: the mapping, a name, or a collection of values is empty.
-
-    >>> When({"optimizer": ["sgd", "sgd"], "layers": Between(3)})
-    {'optimizer': 'sgd', 'layers': Between(low=3)}
-    """
-
-    def __init__(self, conditions: Mapping[str, object]) -> None:
-        if not isinstance(conditions, Mapping):
-            raise TypeError(f'when must be a mapping such as {{"optimizer": "sgd"}}, got {conditions!r}')
-        if not conditions:
-            raise ValueError(
-                "when must hold a condition, got an empty mapping; leave when out for a free parameter"
-            )
-        for name in conditions:
-            if not isinstance(name, str):
-                raise TypeError(f"when: names of parameters are strings, got {name!r}")
-        self._items = {name: _expected(name, condition) for name, condition in conditions.items()}
-
-    def __getitem__(self, name: str) -> object:
-        return self._items[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._items)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, When) and self._key() == other._key()
-
-    def __hash__(self) -> int:
-        return hash(self._key())
-
-    def __repr__(self) -> str:
-        return repr(self._items)
-
-    def _key(self) -> frozenset[tuple[str, object]]:
-        return frozenset(
-            (
-                name,
-                expected if isinstance(expected, Between) else frozenset(map(choice_key, accepted(expected))),
-            )
-            for name, expected in self._items.items()
-        )
-
-
-def accepted(expected: object) -> tuple[object, ...]:
-    """The values that a condition other than `Between` accepts."""
-    return expected if isinstance(expected, tuple) else (expected,)
-
-
-def _expected(name: str, condition: object) -> object:
-    """Canonical form of one condition: a value, a tuple of different values, or a `Between`."""
-    if not isinstance(condition, (list, tuple, AbstractSet)):
-        condition = _plain(condition)
-        if not isinstance(condition, (str, int, float, Between, type(None))):
-            raise TypeError(
-                f"when: {name!r} must be a value, a list of values or Between(low, high), got {condition!r}"
-            )
-        return condition
-    # Sets have no order: sort, so that equal spaces print and store alike.
-    values = sorted(condition, key=repr) if isinstance(condition, AbstractSet) else condition
-    unique = tuple({choice_key(value): value for value in map(_plain, values)}.values())
-    if not unique:
-        raise ValueError(
-            f"when: {name!r} accepts no value, got {condition!r}; list the values that switch it on"
-        )
-    for value in unique:
-        if not isinstance(value, (str, int, float, type(None))):
-            raise TypeError(f"when: {name!r} lists {value!r}; a list holds str, int, float, bool or None")
-    return unique if len(unique) > 1 else unique[0]
-
-
 def _freeze_when(parameter: Float | Int | Categorical) -> None:
     if parameter.when is not None:
         when = parameter.when if isinstance(parameter.when, When) else When(parameter.when)
         object.__setattr__(parameter, "when", when)
-
-
-# --- parameters -------------------------------------------------------------------------------------------
 
 
 def _repr(parameter: Float | Int | Categorical) -> str:
@@ -287,10 +126,11 @@ class Float:
 
     def __post_init__(self) -> None:
         for name in ("low", "high"):
-            object.__setattr__(self, name, _float("Float", name, getattr(self, name)) + 0.0)  # -0.0 to 0.0
+            bound = finite_float("Float", name, getattr(self, name))
+            object.__setattr__(self, name, bound + 0.0)  # -0.0 to 0.0
         _flag("Float", "log", self.log)
         if self.step is not None:
-            object.__setattr__(self, "step", _float("Float", "step", self.step))
+            object.__setattr__(self, "step", finite_float("Float", "step", self.step))
         _check_range("Float", self.low, self.high, self.log, self.step)
         self._check_step()
         _freeze_when(self)
@@ -372,13 +212,13 @@ class Float:
         return value if self.step is None else self._snap(value)
 
     def _convert(self, value: object) -> float:
-        plain = _plain(value)
-        if isinstance(plain, bool) or not isinstance(plain, Real):
+        number_like = plain(value)
+        if isinstance(number_like, bool) or not isinstance(number_like, Real):
             raise TypeError(
                 f"expected a number from {self.low!r} to {self.high!r}, got {value!r}; give a float"
             )
         try:
-            number = float(plain)
+            number = float(number_like)
         except OverflowError:
             number = math.inf  # outside the range on either side
         if not self.low <= number <= self.high:
@@ -509,13 +349,13 @@ class Int:
         return value
 
     def _convert(self, value: object) -> int:
-        plain = _plain(value)
+        number_like = plain(value)
         expected = f"expected a whole number from {self.low!r} to {self.high!r}, got {value!r}"
-        if isinstance(plain, bool) or not isinstance(plain, Real):
+        if isinstance(number_like, bool) or not isinstance(number_like, Real):
             raise TypeError(f"{expected}; give an int")
-        if isinstance(plain, Integral):
-            return int(plain)
-        number = float(plain)
+        if isinstance(number_like, Integral):
+            return int(number_like)
+        number = float(number_like)
         if not math.isfinite(number):
             raise ValueError(f"{expected}; choose a value inside the range")
         if not number.is_integer():
@@ -564,7 +404,7 @@ class Categorical:
             raise TypeError(
                 f"Categorical: choices must be a list or a tuple, got {self.choices!r}; put them in [...]"
             )
-        object.__setattr__(self, "choices", tuple(map(_plain, self.choices)))
+        object.__setattr__(self, "choices", tuple(map(plain, self.choices)))
         self._check_choices()
         _flag("Categorical", "ordered", self.ordered)
         _freeze_when(self)
@@ -608,9 +448,9 @@ class Categorical:
             )
 
     def _weights(self, belief: Mapping[Choice, float]) -> Weights:
-        given = {choice_key(_plain(choice)): weight for choice, weight in belief.items()}
+        given = {choice_key(plain(choice)): weight for choice, weight in belief.items()}
         for choice in belief:
-            if choice_key(_plain(choice)) not in self._numbers:
+            if choice_key(plain(choice)) not in self._numbers:
                 raise ValueError(f"Categorical: belief: {self._not_a_choice(choice)}")
         missing = [choice for choice in self.choices if choice_key(choice) not in given]
         if missing:
@@ -643,7 +483,7 @@ class Categorical:
             ValueError: there is none.
         """
         try:
-            return self.choices[self._numbers[choice_key(_plain(value))]]
+            return self.choices[self._numbers[choice_key(plain(value))]]
         except (KeyError, TypeError):  # TypeError: not hashable
             raise ValueError(self._not_a_choice(value)) from None
 

@@ -5,6 +5,7 @@ maximiser. It keeps nothing: `Optimizer` holds the history, `warm_starts` is a c
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -271,7 +272,7 @@ def untried(space: Space, taken: Tensor, source: torch.Generator, fallback: Tens
     fresh = ~is_tried(points[None], taken[None])[0]
     if bool(fresh.any()):
         return points[int(fresh.to(torch.int8).argmax())]
-    if space.size <= len(taken) + 100_000:
+    if not math.isinf(space.size):  # an untried one is found after at most len(taken) + 1 steps
         seen = {space.key(config) for config in space.decode(taken.cpu())}
         for config in space.grid():
             if space.key(config) not in seen:

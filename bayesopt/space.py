@@ -20,9 +20,10 @@ from torch import Tensor
 from bayesopt.axes import Axis, axis_of
 from bayesopt.beliefs import Array, Table, suggestion
 from bayesopt.conditions import Rule, count, cuts_of, parents_first, rules_of
-from bayesopt.parameters import Between, Categorical, Choice, Float, Int, Parameter, choice_key
+from bayesopt.parameters import Categorical, Float, Int, Parameter
 from bayesopt.spacefile import from_plain, to_plain, toml_text
 from bayesopt.spaceplan import Plan, belief_tables
+from bayesopt.when import Between, Choice, choice_key
 
 __all__ = ["Between", "Categorical", "Choice", "Float", "Int", "Parameter", "Space"]
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 
 from bayesopt.beliefs import Belief, belief_from_dict, suggestion
-from bayesopt.parameters import Between, Categorical, Float, Int, Parameter
+from bayesopt.parameters import Categorical, Float, Int, Parameter
+from bayesopt.when import Between
 
 TYPES: dict[str, type[Float] | type[Int] | type[Categorical]] = {
     "float": Float,

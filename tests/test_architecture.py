@@ -18,6 +18,7 @@ LAYERS = (
     (
         "linalg",
         "bfgs",
+        "when",
         "parameters",
         "beliefs",
         "axes",
