@@ -30,7 +30,7 @@ COLD = bfgs.Options(evaluations=60, ftol=1e-3, first_step=0.5)
 
 
 def warm_options(n: int) -> bfgs.Options:
-    """A fit from the optimum of similar data: to 2e-3 nats up to n = 100, 0.06 at 1,000, and briefer past 512.
+    """A fit from the optimum of similar data: to 2e-3 nats up to n = 100, 0.06 at 1,000; briefer past 512.
 
     More data make the posterior of theta narrower than its effect on any proposal, and an evaluation dearer;
     what a brief fit leaves undone, the one at the next prefix goes on with.
