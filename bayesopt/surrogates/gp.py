@@ -84,13 +84,14 @@ class GaussianProcess:
     alpha: Tensor
 
     @classmethod
+    @torch.no_grad()
     def of(cls, kernel: Kernel, theta: Tensor, X: Tensor, y: Tensor) -> "GaussianProcess":
         """Condition on data at given hyper-parameters.
 
         Raises:
             torch.linalg.LinAlgError: the covariance cannot be factorised (nan or inf in the input).
         """
-        K = kernel.gram(theta[..., :-1], X)
+        K = kernel.gram_and_pullback(theta[..., :-1], X)[0]  # in place: fewer n x n buffers than `gram`
         K.diagonal(dim1=-2, dim2=-1).add_(theta[..., -1:].exp())
         L = linalg.robust_cholesky(K)
         W = linalg.lower_inverse(L)
