@@ -157,12 +157,13 @@ def _inverse_curvature(
     would learn the same. Negative curvature counts by its size, so that the step leaves a saddle downhill.
     """
     b, r, d = u.shape
-    offsets = _DIFFERENCE * torch.eye(d + 1, d, dtype=u.dtype, device=u.device).roll(1, 0)
-    offsets[0] = 0.0
+    offsets = _DIFFERENCE * torch.eye(d + 1, d, dtype=u.dtype, device=u.device).roll(1, 0)  # row 0 is zero
     f, g = descent((u.unsqueeze(2) + offsets).flatten(1, 2), None)
     f, g = f.view(b, r, d + 1), g.view(b, r, d + 1, d)
     hessian = (g[:, :, 1:] - g[:, :, :1]) * (free.unsqueeze(-1) / _DIFFERENCE)
-    values, vectors = torch.linalg.eigh(0.5 * (hessian + hessian.mT))
+    # A row that broke down starts along its gradient; eigh would refuse the whole batch.
+    symmetric = (0.5 * (hessian + hessian.mT)).nan_to_num(0.0, 0.0, 0.0)
+    values, vectors = torch.linalg.eigh(symmetric)
     H = (vectors / values.abs().clamp_min(_LEAST_CURVATURE).unsqueeze(-2)) @ vectors.mT
     return H, (f[:, :, 0], g[:, :, 0])
 
