@@ -179,16 +179,27 @@ def _most_relevant(F: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _fit_all(model: Model, F: Tensor, z: Tensor, warm: Optimum | None) -> Optimum:
-    """The fit to the whole history; where that has no value, from the prior; else what the prefix had."""
+    """The fit to the whole history; where that has no value, from the prior; else what the prefix had.
+
+    Study by study: one that breaks down does not change what its neighbours in the batch get.
+    """
     optimum = fit_hyperparameters(F, z, model.kernel, model.priors, None, warm)
     if warm is None or bool(torch.isfinite(optimum.value).all()):
         return optimum
     log.warning("the fit broke down from its warm start; refitting from the prior")
-    cold = fit_hyperparameters(F, z, model.kernel, model.priors)
-    if bool(torch.isfinite(cold.value).all()):
-        return cold
+    optimum = _where_finite(optimum, fit_hyperparameters(F, z, model.kernel, model.priors))
+    if bool(torch.isfinite(optimum.value).all()):
+        return optimum
     log.warning("the fit broke down from the prior too; keeping the last good hyper-parameters")
-    return warm
+    return _where_finite(optimum, warm)
+
+
+def _where_finite(first: Optimum, second: Optimum) -> Optimum:
+    """The first optimum of each study, the second where the first has no value."""
+    ok = torch.isfinite(first.value)
+    theta = torch.where(ok[:, None], first.theta, second.theta)
+    H = torch.where(ok[:, None, None], first.H, second.H)
+    return Optimum(theta, H, torch.where(ok, first.value, second.value))
 
 
 def _fit_prefix(model: Model, F: Tensor, y: Tensor, warm: Optimum | None, cold: bool) -> Optimum:
