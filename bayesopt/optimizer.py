@@ -21,6 +21,7 @@ from torch import Tensor
 from bayesopt import linalg
 from bayesopt.acquisition import ACQUISITIONS
 from bayesopt.proposals import (
+    SHORTEST_PREFIX,
     History,
     Model,
     design_size,
@@ -304,6 +305,11 @@ class Optimizer:
         active = np.array([a.active for a in asked], dtype=bool).reshape(1, -1, d)
         return torch.from_numpy(X).to(self._device), torch.from_numpy(active).to(self._device)
 
+    def _first_success(self) -> int:
+        """Place of the first success, where it decides which prefixes of the history have something to fit."""
+        place = next(i for i, told in enumerate(self._canonical) if math.isfinite(told.y))
+        return place if place >= SHORTEST_PREFIX else 0
+
     def _quasi_random_slots(self, q: int) -> int:
         """How many of the next q proposals come from the initial design."""
         if self._method in ("random", "sobol") or not any(math.isfinite(told.y) for told in self._told):
@@ -325,9 +331,9 @@ def _ask(studies: Sequence[Optimizer], q: int) -> list[list[Config]]:
         for _ in range(study._quasi_random_slots(q)):
             out += _ask_quasi_random(study)
 
-    def situation(i: int) -> tuple[int, int, int, int]:
+    def situation(i: int) -> tuple[int, ...]:
         s = studies[i]
-        return q - len(configs[i]), len(s._told), len(s._pending), s._asked
+        return q - len(configs[i]), len(s._told), len(s._pending), s._asked, s._first_success()
 
     modelled = sorted((i for i in range(len(studies)) if len(configs[i]) < q), key=situation)
     for (slots, *_), members in groupby(modelled, key=situation):

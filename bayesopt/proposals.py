@@ -119,12 +119,16 @@ _LONGEST_COLD = 256
 LARGEST_FIT = 2048
 
 
+#: Shortest prefix that is fitted.
+SHORTEST_PREFIX = 8
+
+
 def _rungs(n: int) -> Iterator[tuple[int, bool]]:
     """Lengths below n of the prefixes that are fitted, 5 % apart, and whether from the prior too, 15 % apart.
 
     The further a history has grown past its last rung, the more evaluations its warm fit takes.
     """
-    length, last_cold = 8, 0
+    length, last_cold = SHORTEST_PREFIX, 0
     while length < min(n, LARGEST_FIT):
         cold = 1.15 * last_cold <= length <= _LONGEST_COLD
         yield length, cold

@@ -43,6 +43,19 @@ def test_each_study_proposes_what_its_own_optimizer_would(name, method, device):
             opt.tell(config, value)
 
 
+def test_a_study_that_begins_with_failures_does_not_change_its_neighbour():
+    space = Space(SPACES["smooth"])
+    together = Replicates(space, [0, 7])
+    alone = [Optimizer(space, seed=seed) for seed in (0, 7)]
+    for i in range(15):
+        configs, expected = together.ask(), [opt.ask() for opt in alone]
+        torch.testing.assert_close(space.encode(configs)[0], space.encode(expected)[0], rtol=0, atol=1e-5)
+        values = [objective(expected[0]), None if i < 11 else objective(expected[1])]
+        together.tell(configs, values)
+        for opt, config, value in zip(alone, expected, values, strict=True):
+            opt.tell(config, value)
+
+
 def test_studies_of_unequal_length_still_advance():
     studies = Replicates(SPACES["smooth"], seeds=[0, 1, 2])
     extra = Optimizer(SPACES["smooth"], method="sobol").ask(9)
