@@ -306,7 +306,7 @@ class Optimizer:
         return torch.from_numpy(X).to(self._device), torch.from_numpy(active).to(self._device)
 
     def _first_success(self) -> int:
-        """Place of the first success, where it decides which prefixes of the history have something to fit."""
+        """Place of the first success, where it decides which prefixes have something to fit, else 0."""
         place = next(i for i, told in enumerate(self._canonical) if math.isfinite(told.y))
         return place if place >= SHORTEST_PREFIX else 0
 
