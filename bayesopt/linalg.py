@@ -71,19 +71,21 @@ def log_det(L: Tensor) -> Tensor:
 def append(L: Tensor, W: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
     """Factors of `[[K, B], [B^T, C]]` from those of `K`, in O(k n^2) instead of O((n + k)^3).
 
-    With `V = W B (n, k)` and `M M^T = C - V^T V`:
-    `L' = [[L, 0], [V^T, M]]` and `W' = [[W, 0], [-M^-1 V^T W, M^-1]]`.
+    With `V = W B (n, k)` and `M M^T = C - V^T V`, `L' = [[L, 0], [V^T, M]]`; W' as in `append_inverse`.
 
     Args:
         L, W: factor and its inverse, `(*b, n, n)`.
         B: covariance of the old points with the new, `(*b, n, k)`.
         C: covariance of the new points, `(*b, k, k)`.
     """
+    V, M, W = append_inverse(W, B, C)
+    return torch.cat([torch.cat([L, torch.zeros_like(B)], -1), torch.cat([V.mT, M], -1)], -2), W
+
+
+def append_inverse(W: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """V, M and `W' = [[W, 0], [-M^-1 V^T W, M^-1]]`; see `append`."""
     V = W @ B
     M = robust_cholesky(C - V.mT @ V)
     M_inv = lower_inverse(M)
-    zero = torch.zeros_like(B)
-    return (
-        torch.cat([torch.cat([L, zero], -1), torch.cat([V.mT, M], -1)], -2),
-        torch.cat([torch.cat([W, zero], -1), torch.cat([-M_inv @ V.mT @ W, M_inv], -1)], -2),
-    )
+    below = torch.cat([-(M_inv @ V.mT) @ W, M_inv], -1)
+    return V, M, torch.cat([torch.cat([W, torch.zeros_like(B)], -1), below], -2)

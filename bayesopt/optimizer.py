@@ -8,11 +8,15 @@ told, nor of the process, nor of whether the state was saved and loaded in betwe
 import logging
 import math
 import numbers
+import threading
 from bisect import insort
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import wraps
 from itertools import groupby
-from typing import Any, overload
+from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 import numpy as np
 import torch
@@ -20,27 +24,29 @@ from torch import Tensor
 
 from bayesopt import linalg
 from bayesopt.acquisition import ACQUISITIONS
+from bayesopt.acquisition.distinct import is_taken, untried
 from bayesopt.proposals import (
-    SHORTEST_PREFIX,
+    BATCHES,
     History,
-    Model,
     design_size,
     generator,
-    is_tried,
     propose_gp,
     random_point,
     sobol_point,
-    untried,
 )
 from bayesopt.space import Space
 from bayesopt.surrogates.gp import Optimum
+from bayesopt.surrogates.model import Model
 
 log = logging.getLogger("bayesopt")
 
 Config = dict[str, Any]
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 METHODS = ("auto", "gp", "random", "sobol")
-_STATE_FORMAT = 1
+_STATE_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ class _Asked:
     """A proposal: `at` counts the configurations asked for before it, None if it was told unasked."""
 
     config: Config
+    key: Hashable
     row: np.ndarray
     active: np.ndarray
     at: int | None
@@ -85,26 +92,71 @@ class _Told:
 class _WarmStarts:
     """Hyper-parameters fitted to prefixes of the history; a cache, dropped when a prefix changes."""
 
-    entries: dict[int, tuple[list[int], Optimum]] = field(default_factory=dict)
+    entries: dict[tuple[str, int], tuple[list[int], Optimum]] = field(default_factory=dict)
 
-    def get(self, length: int, numbers: list[int]) -> Optimum | None:
-        prefix, optimum = self.entries.get(length, (None, None))
+    def get(self, kind: str, length: int, numbers: list[int]) -> Optimum | None:
+        prefix, optimum = self.entries.get((kind, length), (None, None))
         return optimum if prefix == numbers[:length] else None
 
-    def put(self, length: int, numbers: list[int], optimum: Optimum) -> None:
-        self.entries[length] = numbers[:length], optimum
+    def put(self, kind: str, length: int, numbers: list[int], optimum: Optimum) -> None:
+        self.entries[kind, length] = numbers[:length], optimum
+
+
+@dataclass(frozen=True, eq=False)
+class _SharedWarmStarts:
+    """The warm starts of several studies as one `proposals.Cache`."""
+
+    studies: "Sequence[Optimizer]"
+    numbers: list[dict[str, list[int]]]  # of the trials of each history, by study and kind
+
+    @classmethod
+    def of(cls, studies: "Sequence[Optimizer]") -> "_SharedWarmStarts":
+        """Those of the histories as they are."""
+        numbers = []
+        for study in studies:
+            every = [told.trial.number for told in study._canonical]
+            good = [told.trial.number for told in study._canonical if math.isfinite(told.y)]
+            numbers.append({"outcomes": good, "failures": every})
+        return cls(studies, numbers)
+
+    def get(self, kind: str, length: int) -> Optimum | None:
+        pairs = zip(self.studies, self.numbers, strict=True)
+        found = [study._warm.get(kind, length, numbers[kind]) for study, numbers in pairs]
+        known = [optimum for optimum in found if optimum is not None]
+        return Optimum(*map(torch.stack, zip(*known, strict=True))) if len(known) == len(found) else None
+
+    def put(self, kind: str, length: int, optimum: Optimum, /) -> None:
+        for study, order, *row in zip(self.studies, self.numbers, *optimum, strict=True):
+            study._warm.put(kind, length, order[kind], Optimum(*row))
+
+
+def _locked(method: Callable[Concatenate["Optimizer", P], R]) -> Callable[Concatenate["Optimizer", P], R]:
+    """One thread at a time."""
+
+    @wraps(method)
+    def alone(self: "Optimizer", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return alone
 
 
 class Optimizer:
-    """Proposes configurations of a space and learns from their outcomes.
+    """Proposes configurations of a space and learns from their outcomes. Safe to share between threads.
 
     Args:
         space: a `Space`, or a dict of parameters.
         seed: of everything random.
         method: "gp" (Gaussian process), "random", "sobol", or "auto", which is "gp" today.
-        acquisition: for "gp": "log_ei", "ei", "log_pi", "pi" or "ucb".
+        acquisition: for "gp": "log_ei", "ei", "log_nei" (for noisy outcomes), "log_pi", "pi" or "ucb".
+        batch: for "gp", how proposals keep out of each other's way and out of that of pending ones: "qlogei"
+            (the acquisition, averaged over drawn outcomes of everything unfinished; with "log_ei" it is
+            qLogEI), "ucb_pe" (confidence bound and pure exploration in turns), "thompson" (each proposal
+            minimises its own draw from the posterior), or "auto".
         device: "auto", "cpu", "cuda", "cuda:1"; "auto" is the CPU until a measured crossover says otherwise.
         maximize: whether larger outcomes are better.
+        max_pending_age: forget a pending configuration once this many others have been asked for after it;
+            never, if None.
 
     Raises:
         ValueError, TypeError: an argument is not one of these; the message says what is.
@@ -125,20 +177,37 @@ class Optimizer:
         seed: int = 0,
         method: str = "auto",
         acquisition: str = "log_ei",
+        batch: str = "auto",
         device: str | torch.device = "auto",
         maximize: bool = False,
+        max_pending_age: int | None = None,
     ) -> None:
         self.space = Space(space)
         self._seed = _checked_seed(seed)
         self._method = _one_of("method", method, METHODS)
         self._acquisition = _one_of("acquisition", acquisition, tuple(ACQUISITIONS))
+        self._batch = _one_of("batch", batch, BATCHES)
+        if self._batch == "qlogei" and not ACQUISITIONS[self._acquisition].log_form().is_log:
+            raise ValueError(
+                f"batch='qlogei' averages an improvement over what is unfinished; with "
+                f"acquisition={self._acquisition!r} use batch='ucb_pe', 'thompson' or 'auto'"
+            )
         self._device = _resolve_device(device)
         self._maximize = bool(maximize)
+        self._max_pending_age = None if max_pending_age is None else _checked_age(max_pending_age)
         self._told: list[_Told] = []  # in the order of telling
         self._canonical: list[_Told] = []  # the same, sorted by `_Told.order`
         self._pending: list[_Asked] = []
+        self._known: Counter[Hashable] = Counter()  # keys of what was told or is pending
         self._asked = 0
         self._warm = _WarmStarts()
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.RLock())
 
     def __repr__(self) -> str:
         return (
@@ -147,16 +216,19 @@ class Optimizer:
         )
 
     @property
+    @_locked
     def trials(self) -> list[Trial]:
         """All trials in the order they were told."""
         return [told.trial for told in self._told]
 
     @property
+    @_locked
     def pending(self) -> list[Config]:
         """Configurations asked for and not yet told, oldest first."""
         return [dict(asked.config) for asked in self._pending]
 
     @property
+    @_locked
     def best(self) -> Trial | None:
         """The successful trial with the best value, the earliest of equals; None before the first success."""
         succeeded = [told for told in self._told if math.isfinite(told.y)]
@@ -167,12 +239,14 @@ class Optimizer:
     @overload
     def ask(self, q: int) -> list[Config]: ...
     def ask(self, q: int | None = None) -> Config | list[Config]:
-        """The next configuration, or a list of the next q; they stay pending until told.
+        """The next configuration, or a list of the next q; they stay pending until told or forgotten.
 
         Never fails for numerical reasons, and never repeats a configuration that was told or is pending
-        while untried ones remain.
+        while untried ones remain; once a finite space is exhausted, proposes the best ones again.
         """
-        proposals = _ask([self], 1 if q is None else _checked_count(q))[0]
+        count = 1 if q is None else _checked_count(q)
+        with self._lock:
+            proposals = _ask([self], count)[0]
         return proposals[0] if q is None else proposals
 
     def tell(self, configs: Mapping[str, Any] | Sequence[Mapping[str, Any]], values: object) -> None:
@@ -185,6 +259,39 @@ class Optimizer:
             ValueError, TypeError: a configuration or value is not valid; nothing is told then.
         """
         self._commit(self._checked(configs, values))
+
+    @_locked
+    def forget(self, configs: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
+        """Give up waiting for a pending configuration, or for several: they may be proposed again.
+
+        An outcome that arrives later can still be told.
+
+        Raises:
+            ValueError, TypeError: a configuration is not valid or not pending; nothing is forgotten then.
+        """
+        if not isinstance(configs, Mapping | Sequence) or isinstance(configs, str):
+            raise TypeError(
+                f"forget expects a configuration (a dict) or a list of them, got {type(configs).__name__}"
+            )
+        rest = list(self._pending)
+        dropped = []
+        for config in [configs] if isinstance(configs, Mapping) else configs:
+            key = self.space.key(config)
+            place = next((i for i, asked in enumerate(rest) if asked.key == key), None)
+            if place is None:
+                raise ValueError(f"{dict(config)} is not pending; opt.pending lists what is")
+            dropped.append(rest.pop(place))
+        self._drop(dropped)
+
+    def _drop(self, dropped: Sequence[_Asked]) -> None:
+        self._pending = [asked for asked in self._pending if asked not in dropped]
+        self._known -= Counter(asked.key for asked in dropped)
+
+    def _drop_old(self) -> None:
+        """Forget what has been pending for too long."""
+        if self._max_pending_age is not None:
+            limit = self._asked - 1 - self._max_pending_age
+            self._drop([asked for asked in self._pending if asked.at is not None and asked.at <= limit])
 
     def _checked(self, configs: object, values: object) -> list[tuple[Config, float | None]]:
         """Everything that can be wrong with a `tell`, found before anything changes."""
@@ -206,6 +313,7 @@ class Optimizer:
             )
         return [(self.space.validate(c), _checked_value(v)) for c, v in zip(configs, values, strict=True)]
 
+    @_locked
     def _commit(
         self,
         results: Sequence[tuple[Config, float | None]],
@@ -226,13 +334,15 @@ class Optimizer:
         """The pending proposal of this configuration, no longer pending, or a new entry for a foreign one."""
         key = self.space.key(config)
         for i, asked in enumerate(self._pending):
-            if self.space.key(asked.config) == key:
+            if asked.key == key:
                 return self._pending.pop(i)
+        self._known[key] += 1
         X, active = self.space.encode([config])
-        return _Asked(config, X[0].numpy(), active[0].numpy(), None)
+        return _Asked(config, key, X[0].numpy(), active[0].numpy(), None)
 
     # -------------------------------------------------------------------------------------------- state
 
+    @_locked
     def state_dict(self) -> dict[str, Any]:
         """Everything the proposals depend on, as plain JSON values."""
         return {
@@ -241,7 +351,9 @@ class Optimizer:
             "seed": self._seed,
             "method": self._method,
             "acquisition": self._acquisition,
+            "batch": self._batch,
             "maximize": self._maximize,
+            "max_pending_age": self._max_pending_age,
             "asked": self._asked,
             "trials": [
                 {
@@ -256,6 +368,7 @@ class Optimizer:
             "pending": [{"config": dict(asked.config), "asked_at": asked.at} for asked in self._pending],
         }
 
+    @_locked
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Replace the history and the settings by saved ones; the space must be the same.
 
@@ -273,22 +386,25 @@ class Optimizer:
             )
         loaded = Optimizer(
             self.space, seed=state["seed"], method=state["method"], acquisition=state["acquisition"],
-            device=self._device, maximize=state["maximize"],
+            batch=state["batch"], device=self._device, maximize=state["maximize"],
+            max_pending_age=state["max_pending_age"],
         )  # fmt: skip
         try:
             for entry in state["trials"]:
                 asked, value = loaded._restored(entry), _checked_value(entry["value"])
+                loaded._known[asked.key] += 1
                 loaded._append(asked, value, entry["seconds"], entry["error"])
             loaded._pending = [loaded._restored(entry) for entry in state["pending"]]
+            loaded._known.update(asked.key for asked in loaded._pending)
             loaded._asked = int(state["asked"])
         except KeyError as error:
             raise ValueError(f"state is damaged: a trial or pending entry lacks {error}") from error
-        self.__dict__.update(loaded.__dict__)
+        self.__dict__.update(loaded.__getstate__())
 
     def _restored(self, entry: Mapping[str, Any]) -> _Asked:
         config = self.space.validate(entry["config"])
         X, active = self.space.encode([config])
-        return _Asked(config, X[0].numpy(), active[0].numpy(), entry["asked_at"])
+        return _Asked(config, self.space.key(config), X[0].numpy(), active[0].numpy(), entry["asked_at"])
 
     # ------------------------------------------------------------------------------------------ history
 
@@ -305,10 +421,10 @@ class Optimizer:
         active = np.array([a.active for a in asked], dtype=bool).reshape(1, -1, d)
         return torch.from_numpy(X).to(self._device), torch.from_numpy(active).to(self._device)
 
-    def _first_success(self) -> int:
-        """Place of the first success, where it decides which prefixes have something to fit, else 0."""
-        place = next(i for i, told in enumerate(self._canonical) if math.isfinite(told.y))
-        return place if place >= SHORTEST_PREFIX else 0
+    def _untried(self, q: int) -> int:
+        """How many of the next q proposals can be configurations that were neither told nor are pending."""
+        size = self.space.size
+        return q if math.isinf(size) else min(q, max(0, int(size) - len(self._known)))
 
     def _quasi_random_slots(self, q: int) -> int:
         """How many of the next q proposals come from the initial design."""
@@ -319,7 +435,9 @@ class Optimizer:
     def _issue(self, configs: Sequence[Config], rows: np.ndarray, active: np.ndarray) -> list[Config]:
         """Register proposals as pending; what the caller gets is a copy, theirs to change."""
         for config, row, on in zip(configs, rows, active, strict=True):
-            self._pending.append(_Asked(config, row, on, self._asked))
+            key = self.space.key(config)
+            self._pending.append(_Asked(config, key, row, on, self._asked))
+            self._known[key] += 1
             self._asked += 1
         return [dict(config) for config in configs]
 
@@ -327,20 +445,44 @@ class Optimizer:
 def _ask(studies: Sequence[Optimizer], q: int) -> list[list[Config]]:
     """q proposals for each study; those in the same situation advance as one tensor program."""
     configs: list[list[Config]] = [[] for _ in studies]
+    new = []  # how many proposals of each study can be untried ones
     for study, out in zip(studies, configs, strict=True):
-        for _ in range(study._quasi_random_slots(q)):
+        study._drop_old()
+        new.append(study._untried(q))
+        for _ in range(min(new[-1], study._quasi_random_slots(q))):
             out += _ask_quasi_random(study)
 
     def situation(i: int) -> tuple[int, ...]:
         s = studies[i]
-        return q - len(configs[i]), len(s._told), len(s._pending), s._asked, s._first_success()
+        failed = sum(math.isnan(told.y) for told in s._told)
+        return new[i] - len(configs[i]), len(s._told), failed, len(s._pending), s._asked
 
-    modelled = sorted((i for i in range(len(studies)) if len(configs[i]) < q), key=situation)
+    modelled = sorted((i for i in range(len(studies)) if len(configs[i]) < new[i]), key=situation)
     for (slots, *_), members in groupby(modelled, key=situation):
         index = list(members)
         for i, proposals in zip(index, _ask_modelled([studies[i] for i in index], slots), strict=True):
             configs[i] += proposals
+    for study, out in zip(studies, configs, strict=True):
+        if len(out) < q:
+            out += _ask_again(study, q - len(out))
     return configs
+
+
+def _ask_again(study: Optimizer, count: int) -> list[Config]:
+    """Configurations of an exhausted space: the best first, those under way last."""
+    log.warning(
+        "every configuration of the space (%d) has been tried or is pending; proposing %d again",
+        study.space.size, count,
+    )  # fmt: skip
+    told = sorted(study._told, key=lambda told: (math.isnan(told.y), told.y))
+    every = {asked.key: asked for asked in [*(t.asked for t in told), *study._pending]}
+    rank = {key: i for i, key in enumerate(every)}
+    proposals = []
+    for _ in range(count):
+        waiting = Counter(asked.key for asked in study._pending)
+        again = every[min(every, key=lambda key: (waiting[key], rank[key]))]
+        proposals += study._issue([again.config], again.row[None], again.active[None])
+    return proposals
 
 
 def _ask_quasi_random(study: Optimizer) -> list[Config]:
@@ -349,7 +491,7 @@ def _ask_quasi_random(study: Optimizer) -> list[Config]:
     x = (random_point if study._method == "random" else sobol_point)(space, seed, asked)
     if not math.isinf(space.size) or study._told:
         known = study._history().known()[0].cpu()
-        if bool(is_tried(x[None, None], known[None])):
+        if bool(is_taken(x[None, None], known[None])):
             x = untried(space, known, generator(seed, asked), x)
     return study._issue(*_decoded(space, x[None]))
 
@@ -369,21 +511,11 @@ def _ask_modelled(studies: Sequence[Optimizer], q: int) -> list[list[Config]]:
     """Proposals of the GP for studies with equally long histories; quasi-random ones if it breaks down."""
     first = studies[0]
     model = Model.of(first.space, first._device)
-    numbers = [[told.trial.number for told in study._canonical] for study in studies]
     histories = [study._history() for study in studies]
     history = histories[0] if len(histories) == 1 else _stack(histories)
-
-    def cached(length: int) -> Optimum | None:
-        found = [s._warm.get(length, order) for s, order in zip(studies, numbers, strict=True)]
-        known = [optimum for optimum in found if optimum is not None]
-        return Optimum(*map(torch.stack, zip(*known, strict=True))) if len(known) == len(studies) else None
-
-    def store(length: int, optimum: Optimum) -> None:
-        for study, order, *row in zip(studies, numbers, *optimum, strict=True):
-            study._warm.put(length, order, Optimum(*row))
-
     try:
-        X = propose_gp(model, history, q, ACQUISITIONS[first._acquisition], cached, store)
+        acquisition, cache = ACQUISITIONS[first._acquisition], _SharedWarmStarts.of(studies)
+        X = propose_gp(model, history, q, acquisition, first._batch, cache)
     except linalg.LinAlgError as error:
         log.warning("Gaussian process failed (%s); proposing quasi-random configurations instead", error)
         return [[config for _ in range(q) for config in _ask_quasi_random(study)] for study in studies]
@@ -411,7 +543,7 @@ class Replicates:
     than S times one, because the engine's small tensor operations are dominated by their overhead.
 
     Args:
-        space, method, acquisition, device, maximize: as for `Optimizer`.
+        space, method, acquisition, batch, device, maximize: as for `Optimizer`.
         seeds: one for each study.
 
     >>> from bayesopt import Float
@@ -429,28 +561,37 @@ class Replicates:
         *,
         method: str = "auto",
         acquisition: str = "log_ei",
+        batch: str = "auto",
         device: str | torch.device = "auto",
         maximize: bool = False,
     ) -> None:
         shared = Space(space)
         self.studies = tuple(
             Optimizer(
-                shared, seed=seed, method=method, acquisition=acquisition, device=device, maximize=maximize
+                shared, seed=seed, method=method, acquisition=acquisition, batch=batch, device=device,
+                maximize=maximize,
             )
             for seed in seeds
-        )
+        )  # fmt: skip
         if not self.studies:
             raise ValueError("Replicates needs at least one seed, got none")
 
     def __len__(self) -> int:
         return len(self.studies)
 
-    def ask(self) -> list[Config]:
-        """The next configuration of each study."""
-        return [proposals[0] for proposals in _ask(self.studies, 1)]
+    @overload
+    def ask(self) -> list[Config]: ...
+    @overload
+    def ask(self, q: int) -> list[list[Config]]: ...
+    def ask(self, q: int | None = None) -> list[Config] | list[list[Config]]:
+        """The next configuration of each study, or lists of the next q of each."""
+        count = 1 if q is None else _checked_count(q)
+        with self._locked():
+            proposals = _ask(self.studies, count)
+        return [each[0] for each in proposals] if q is None else proposals
 
-    def tell(self, configs: Sequence[Mapping[str, Any]], values: Sequence[object]) -> None:
-        """Report one outcome to each study, as `Optimizer.tell`; nothing is told if any is invalid."""
+    def tell(self, configs: Sequence[Any], values: Sequence[Any]) -> None:
+        """Report to each study one outcome, or a list of them, as `Optimizer.tell`; all or nothing."""
         configs, values = list(configs), list(values)
         if not len(configs) == len(values) == len(self):
             raise ValueError(
@@ -458,8 +599,15 @@ class Replicates:
                 f"got {len(configs)} configurations and {len(values)} values"
             )
         checked = [s._checked(c, v) for s, c, v in zip(self.studies, configs, values, strict=True)]
-        for study, results in zip(self.studies, checked, strict=True):
-            study._commit(results)
+        with self._locked():
+            for study, results in zip(self.studies, checked, strict=True):
+                study._commit(results)
+
+    def _locked(self) -> ExitStack:
+        stack = ExitStack()
+        for study in self.studies:
+            stack.enter_context(study._lock)
+        return stack
 
     @property
     def best(self) -> list[Trial | None]:
@@ -494,6 +642,12 @@ def _checked_count(q: object) -> int:
     if isinstance(q, bool) or not isinstance(q, numbers.Integral) or int(q) < 1:
         raise ValueError(f"ask expects a number of configurations >= 1, got {q!r}")
     return int(q)
+
+
+def _checked_age(age: object) -> int:
+    if isinstance(age, bool) or not isinstance(age, numbers.Integral) or int(age) < 1:
+        raise ValueError(f"max_pending_age must be an integer >= 1, or None, got {age!r}")
+    return int(age)
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> str:

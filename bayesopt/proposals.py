@@ -4,48 +4,38 @@
 maximiser. It keeps nothing: `Optimizer` holds the history, `warm_starts` is a cache that can be dropped.
 """
 
-import logging
-import math
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-from bayesopt.acquisition import Acquisition, Surface, maximize
+from bayesopt import bfgs
+from bayesopt.acquisition import (
+    Acquisition,
+    LogExpectedImprovement,
+    LogProbabilityOfImprovement,
+    Pointwise,
+    Surface,
+    UpperConfidenceBound,
+    maximize,
+)
+from bayesopt.acquisition.batch import Situation, climb_jointly, greedy
 from bayesopt.acquisition.candidates import Draws
+from bayesopt.acquisition.distinct import first_free
+from bayesopt.acquisition.exploration import PureExploration
+from bayesopt.acquisition.fantasies import Averaged, BatchAcquisition, Fantasies, innovations
 from bayesopt.acquisition.maximizer import DEFAULT_EFFORT, Effort
-from bayesopt.kernels import Embedding, Kernel, Stationary
+from bayesopt.acquisition.surface import Term
+from bayesopt.acquisition.thompson import thompson
 from bayesopt.space import Space
-from bayesopt.surrogates.gp import GaussianProcess, Optimum, fit_hyperparameters
+from bayesopt.surrogates.feasibility import fit_feasibility
+from bayesopt.surrogates.gp import GaussianProcess
+from bayesopt.surrogates.model import Model
 from bayesopt.surrogates.outcomes import half_rank
-from bayesopt.surrogates.priors import Priors, default_priors
-
-log = logging.getLogger("bayesopt")
-
-#: Two encoded points closer than this in every coordinate are the same configuration.
-SAME = 1e-9
-
-
-@dataclass(frozen=True, eq=False)
-class Model:
-    """The surrogate of a space: how configurations become features, the covariance, the priors."""
-
-    space: Space
-    embedding: Embedding
-    kernel: Kernel
-    priors: Priors
-
-    @classmethod
-    @lru_cache(maxsize=64)
-    def of(cls, space: Space, device: torch.device) -> "Model":
-        """Matern 5/2 with one lengthscale a parameter, and one for each activity indicator."""
-        embedding = Embedding.of(space)
-        kernel = Stationary(groups=embedding.groups)
-        return cls(space, embedding, kernel, default_priors(kernel, space.dim).to(device))
+from bayesopt.surrogates.prefixes import NO_CACHE, Cache, fit_surrogate
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,114 +96,26 @@ def random_point(space: Space, seed: int, asked: int) -> Tensor:
     return space.sample(1, generator(seed, asked))[0]
 
 
-# ------------------------------------------------------------------------------------------- surrogate
-
-
-#: Longest history that is also fitted from the prior. Past it the likelihood has, as measured, one basin
-#: that matters, and the optimum of a slightly shorter history lies in it.
-_LONGEST_COLD = 256
-
-
-#: Most observations that a proposal conditions on. Of a longer history it takes the best and some others,
-#: with the hyper-parameters of the longest prefix: the cost of an exact fit grows with n^3.
-LARGEST_FIT = 2048
-
-
-#: Shortest prefix that is fitted.
-SHORTEST_PREFIX = 8
-
-
-def _rungs(n: int) -> Iterator[tuple[int, bool]]:
-    """Lengths below n of the prefixes that are fitted, 5 % apart, and whether from the prior too, 15 % apart.
-
-    The further a history has grown past its last rung, the more evaluations its warm fit takes.
-    """
-    length, last_cold = SHORTEST_PREFIX, 0
-    while length < min(n, LARGEST_FIT):
-        cold = 1.15 * last_cold <= length <= _LONGEST_COLD
-        yield length, cold
-        last_cold = length if cold else last_cold
-        length = max(length + 2, int(1.05 * length))
-
-
-def fit_surrogate(
-    model: Model,
-    F: Tensor,
-    y: Tensor,
-    cached: Callable[[int], Optimum | None] = lambda length: None,
-    store: Callable[[int, Optimum], None] = lambda length, optimum: None,
-) -> GaussianProcess:
-    """The fit at n observations, warm-started from the fit to a prefix of the same history.
-
-    The warm start must not depend on when the study happened to be asked, or a resumed study would propose
-    differently from one that never stopped. So it comes from prefixes of fixed lengths, each fitted from
-    the one before and, while that is cheap, from the prior too. Whoever has the history can compute them;
-    `cached` only saves the work.
-
-    Args:
-        model: the surrogate; F: features `(b, n, D)`; y: raw outcomes `(b, n)`, nan for failures.
-        cached, store: look up and keep the optimum at a prefix length.
-    """
-    warm: Optimum | None = None
-    for length, cold in _rungs(F.shape[1]):
-        if not bool(torch.isfinite(y[:, :length]).any(-1).all()):
-            continue
-        known = cached(length)
-        if known is None:
-            known = _fit_prefix(model, F[:, :length], y[:, :length], warm, cold)
-            store(length, known)
-        warm = known
-    z = half_rank(y)
-    if F.shape[1] > LARGEST_FIT and warm is not None:
-        F, z = _most_relevant(F, z)
-        return GaussianProcess.of(model.kernel, warm.theta, F, z)
-    return GaussianProcess.of(model.kernel, _fit_all(model, F, z, warm).theta, F, z)
-
-
-def _most_relevant(F: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """The best half of `LARGEST_FIT` observations, and as many spread evenly over the ranks of the others.
-
-    The others matter: without them the surrogate forgets where it is bad, and explores there again.
-    """
-    half = LARGEST_FIT // 2
-    order = z.argsort(dim=-1, stable=True)
-    spread = torch.linspace(half, z.shape[-1] - 1, LARGEST_FIT - half, device=z.device).long()
-    index = torch.cat([order[:, :half], order[:, spread]], 1)
-    return F.gather(1, index[..., None].expand(-1, -1, F.shape[-1])), z.gather(1, index)
-
-
-def _fit_all(model: Model, F: Tensor, z: Tensor, warm: Optimum | None) -> Optimum:
-    """The fit to the whole history; where that has no value, from the prior; else what the prefix had.
-
-    Study by study: one that breaks down does not change what its neighbours in the batch get.
-    """
-    optimum = fit_hyperparameters(F, z, model.kernel, model.priors, None, warm)
-    if warm is None or bool(torch.isfinite(optimum.value).all()):
-        return optimum
-    log.warning("the fit broke down from its warm start; refitting from the prior")
-    optimum = _where_finite(optimum, fit_hyperparameters(F, z, model.kernel, model.priors))
-    if bool(torch.isfinite(optimum.value).all()):
-        return optimum
-    log.warning("the fit broke down from the prior too; keeping the last good hyper-parameters")
-    return _where_finite(optimum, warm)
-
-
-def _where_finite(first: Optimum, second: Optimum) -> Optimum:
-    """The first optimum of each study, the second where the first has no value."""
-    ok = torch.isfinite(first.value)
-    theta = torch.where(ok[:, None], first.theta, second.theta)
-    H = torch.where(ok[:, None, None], first.H, second.H)
-    return Optimum(theta, H, torch.where(ok, first.value, second.value))
-
-
-def _fit_prefix(model: Model, F: Tensor, y: Tensor, warm: Optimum | None, cold: bool) -> Optimum:
-    if warm is None or not cold:
-        return fit_hyperparameters(F, half_rank(y), model.kernel, model.priors, None, warm)
-    starts = torch.cat([warm.theta[:, None], model.priors.starts.expand(len(F), -1, -1)], 1)
-    return fit_hyperparameters(F, half_rank(y), model.kernel, model.priors, starts)
-
-
 # ------------------------------------------------------------------------------------------- proposals
+
+
+#: How more than one proposal at a time is chosen, `Optimizer(batch=...)`.
+BATCHES = ("auto", "qlogei", "ucb_pe", "thompson")
+
+#: Draws of the outcomes of unfinished evaluations, and of the joint climb at the end.
+DRAWS, JOINT_DRAWS = 32, 128
+
+#: Observed points whose value is drawn where outcomes are noisy, to draw the incumbent.
+CONTENDERS = 16
+
+#: Most evaluations unfinished at once for which "auto" takes qLogEI, and UCB-PE, as measured by
+#: `python -m benchmarks workers`; drawing functions is all that stays quick beyond.
+LARGEST_QLOGEI, LARGEST_UCB_PE = 8, 128
+
+#: Largest batch that is climbed jointly at the end.
+JOINT = 16
+
+_JOINT_OPTIONS = bfgs.Options(evaluations=10, ftol=1e-4, first_step=0.2, max_step=1.0)
 
 
 @torch.no_grad()
@@ -222,75 +124,130 @@ def propose_gp(
     history: History,
     q: int,
     acquisition: Acquisition,
-    cached: Callable[[int], Optimum | None] = lambda length: None,
-    store: Callable[[int, Optimum], None] = lambda length, optimum: None,
+    batch: str = "auto",
+    cache: Cache = NO_CACHE,
     effort: Effort = DEFAULT_EFFORT,
 ) -> Tensor:
-    """q proposals for each study, `(b, q, d)` snapped; every study needs one successful evaluation.
+    """q proposals for each study, `(b, q, d)` snapped; each with the same number > 0 of successes.
 
-    Pending points, and the q - 1 earlier ones of the same call, enter as observations of their own
-    posterior mean (Ginsbourger et al. 2010, "kriging believer"): the mean stays, the variance collapses.
+    One proposal with nothing pending maximises the acquisition; else `batch` says how the proposals keep
+    out of each other's way and out of that of the pending ones.
     """
-    device = history.X.device
     F = model.embedding(history.X, history.active)
-    gp = fit_surrogate(model, F, history.y, cached, store)
+    failed = ~torch.isfinite(history.y)
+    X, y, F_known = (_rows_where(~failed, t) for t in (history.X, history.y, F))
+    gp = fit_surrogate(model, F_known, y, cache)
     best = gp.fitted().amin(-1, keepdim=True)
-    taken = history.known()
-    z = gp.y if gp.y.shape == history.y.shape else half_rank(history.y)  # a long history is thinned
-    if history.X_pending.shape[1]:
-        gp = _believe(gp, model.embedding(history.X_pending, history.active_pending))
-    chosen: list[Tensor] = []
-    for slot in range(q):
-        surface = Surface(model.space, model.embedding, gp, acquisition.log_form(), best)
-        generators = [generator(seed, history.asked, slot) for seed in history.seeds]
-        draws = Draws.of(generators, model.space.dim, effort.sobol, effort.local, device)
-        points, value = maximize(surface, history.X, z, draws, effort)
-        x = _first_untried(points, value, taken, model.space, generators)
-        chosen.append(x)
-        taken = torch.cat([taken, x[:, None]], 1)
-        if slot + 1 < q:
-            gp = _believe(gp, model.embedding(*model.space.snap(x[:, None])))
-    return torch.stack(chosen, 1)
+    z = gp.y if gp.y.shape == y.shape else half_rank(y)  # a long history is thinned
+    terms: tuple[Term, ...] = ()
+    contenders = _contenders(gp)
+    if bool(failed.any()):
+        terms = (_feasibility(*fit_feasibility(model, F, failed, cache)),)
+        F_failed = _rows_where(failed, F)
+        gp = gp.condition_on(F_failed, gp.marginals(F_failed)[0])  # nothing new is to be learnt there
+    surface = Surface.over(model.space, model.embedding, gp, *terms)
+    known = Situation(surface, X, z, history.known())
+    outstanding = q + history.X_pending.shape[1]
+    acquisition = acquisition.log_form()
+    if outstanding == 1 and not acquisition.is_noisy:
+        return _propose_one(known, Pointwise(gp, acquisition, best), history, effort)
+    rule = batch_rule(batch, acquisition, outstanding)
+    if rule == "thompson":
+        return _thompson(known, gp, history, q)
+    if rule == "ucb_pe":
+        return _explore(known, gp, best, history, q, effort)
+    return _improve(known, gp, best, contenders, history, q, acquisition, effort)
 
 
-def _believe(gp: GaussianProcess, F: Tensor) -> GaussianProcess:
-    return gp.condition_on(F, gp.marginals(F)[0])
+def batch_rule(batch: str, acquisition: Acquisition, outstanding: int) -> str:
+    """What "auto" stands for when so many evaluations will be unfinished at once."""
+    if batch != "auto":
+        return batch
+    if outstanding > LARGEST_UCB_PE:
+        return "thompson"
+    return "qlogei" if acquisition.is_log and outstanding <= LARGEST_QLOGEI else "ucb_pe"
 
 
-def is_tried(points: Tensor, taken: Tensor) -> Tensor:
-    """Which of the points `(b, m, d)` are among `taken (b, n, d)`, as a mask `(b, m)`."""
-    if taken.shape[1] == 0:
-        return torch.zeros(points.shape[:2], dtype=torch.bool, device=points.device)
-    return torch.cdist(points, taken, p=torch.inf).amin(-1) < SAME
+def _rows_where(mask: Tensor, values: Tensor) -> Tensor:
+    """Entries `(b, k, ...)` of `values (b, n, ...)` where the mask `(b, n)` holds, k times in every row."""
+    return values[mask].view(len(mask), -1, *values.shape[2:])
 
 
-def _first_untried(
-    points: Tensor, value: Tensor, taken: Tensor, space: Space, generators: Sequence[torch.Generator]
+def _propose_one(known: Situation, term: Pointwise, history: History, effort: Effort) -> Tensor:
+    generators = [generator(seed, history.asked, 0) for seed in history.seeds]
+    space = known.surface.space
+    draws = Draws.of(generators, space.dim, effort.sobol, effort.local, known.X.device)
+    points, value = maximize(known.surface.of(term, *known.surface.terms), known.X, known.z, draws, effort)
+    return first_free(points, value, known.taken, space, generators).unsqueeze(1)
+
+
+def _feasibility(gp: GaussianProcess, threshold: Tensor) -> Pointwise:
+    """`log P(an evaluation succeeds)`: log EI and it make EI times P; Gelbart, Snoek & Adams (2014)."""
+    return Pointwise(gp, LogProbabilityOfImprovement(), threshold)
+
+
+def _contenders(gp: GaussianProcess) -> Tensor:
+    """Features of the observed points that may be the best one, `(b, k, D)`."""
+    best = gp.fitted().topk(min(CONTENDERS, gp.y.shape[-1]), -1, largest=False).indices
+    return gp.X.gather(1, best[..., None].expand(-1, -1, gp.X.shape[-1]))
+
+
+def _pending(known: Situation, history: History) -> Tensor:
+    return known.surface.embedding(history.X_pending, history.active_pending)
+
+
+def _generators(history: History, slot: int) -> list[torch.Generator]:
+    return [generator(seed, history.asked, slot) for seed in history.seeds]
+
+
+def _improve(
+    known: Situation, gp: GaussianProcess, best: Tensor, contenders: Tensor, history: History, q: int,
+    acquisition: Acquisition, effort: Effort,
+) -> Tensor:  # fmt: skip
+    """The acquisition averaged over drawn outcomes of what is unfinished; qLogEI also climbed jointly."""
+    unfinished = _pending(known, history)
+    if acquisition.is_noisy:  # the incumbent is the best of what is drawn at the observed points
+        unfinished, best = torch.cat([contenders, unfinished], 1), torch.full_like(best, torch.inf)
+    k = unfinished.shape[1]
+
+    def start(draws: int) -> tuple[Fantasies, Tensor]:
+        e = torch.stack([innovations(draws, k + q, seed) for seed in history.seeds]).to(best.device)
+        fantasies = Fantasies.of(gp, best, draws)
+        return fantasies.extend(unfinished, e[:, :k]) if k else fantasies, e[:, k:]
+
+    X = greedy(
+        known, *start(DRAWS), lambda slot: Averaged(acquisition), partial(_generators, history), effort
+    )
+    joint = isinstance(acquisition, LogExpectedImprovement) and known.surface.flat
+    return climb_jointly(known, *start(JOINT_DRAWS), X, _JOINT_OPTIONS) if joint and 1 < q <= JOINT else X
+
+
+def _explore(
+    known: Situation, gp: GaussianProcess, best: Tensor, history: History, q: int, effort: Effort
 ) -> Tensor:
-    """The best point of each study that is neither told nor pending; the best of all where none is left."""
-    if not bool(is_tried(points[:, :1], taken).any()) and bool(torch.isfinite(value[:, 0]).all()):
-        return points[:, 0]  # the maximisers themselves, nearly always
-    tried = is_tried(points, taken) | ~torch.isfinite(value)
-    first = (~tried).to(torch.int8).argmax(-1)  # 0 where all are tried: the maximiser itself
-    x = points[torch.arange(len(points), device=points.device), first]
-    for i in tried.all(-1).nonzero()[:, 0].tolist():
-        x[i] = untried(space, taken[i], generators[i], x[i])
-    return x
+    """Every fourth proposal by upper confidence bound, the others by pure exploration."""
+    pending = _pending(known, history)
+    believed = best.new_zeros(len(best), pending.shape[1] + q, 1)
+    k = pending.shape[1]
+    fantasies = Fantasies.of(gp, best, 1)
+    if k:
+        fantasies = fantasies.extend(pending, believed[:, :k])
+
+    def rule(slot: int) -> BatchAcquisition:
+        return PureExploration() if (history.asked + slot) % 4 else Averaged(UpperConfidenceBound())
+
+    return greedy(known, fantasies, believed[:, k:], rule, partial(_generators, history), effort)
 
 
-def untried(space: Space, taken: Tensor, source: torch.Generator, fallback: Tensor) -> Tensor:
-    """A point `(d,)` not in `taken (n, d)`: by chance, by enumeration where chance is slow, else `fallback`.
-
-    The fallback, a repeated evaluation, is all that is left once a finite space is exhausted.
-    """
-    points = space.sample(256, source).to(taken.device)
-    fresh = ~is_tried(points[None], taken[None])[0]
-    if bool(fresh.any()):
-        return points[int(fresh.to(torch.int8).argmax())]
-    if not math.isinf(space.size):  # an untried one is found after at most len(taken) + 1 steps
-        seen = {space.key(config) for config in space.decode(taken.cpu())}
-        for config in space.grid():
-            if space.key(config) not in seen:
-                return space.encode([config])[0][0].to(taken.device)
-    log.warning("every configuration of the space has been tried; proposing one again")
-    return fallback
+def _thompson(known: Situation, gp: GaussianProcess, history: History, q: int) -> Tensor:
+    """Study by study: each is q functions wide already."""
+    if history.X_pending.shape[1]:
+        pending = _pending(known, history)
+        gp = gp.condition_on(pending, gp.marginals(pending)[0])
+    proposals = []
+    for i, seed in enumerate(history.seeds):
+        one = torch.tensor([i], device=history.X.device)
+        X, z, taken = known.X[one], known.z[one], known.taken[one]
+        source = generator(seed, history.asked, 0)
+        proposals.append(thompson(known.surface.rows(one), gp.select(one), X, z, taken, q, source))
+    return torch.stack(proposals)

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import bayesopt.optimizer
-import bayesopt.proposals
+import bayesopt.surrogates.prefixes
 from bayesopt import Between, Categorical, Float, Int, Optimizer, Space
 
 SMOOTH = {"x": Float(-2.0, 2.0), "y": Float(0.01, 10.0, log=True)}
@@ -202,7 +202,7 @@ def test_the_gp_finds_the_best_categories_and_conditions():
     assert abs(best.config["momentum"] - 0.9) < 0.1
 
 
-@pytest.mark.parametrize("acquisition", ["log_ei", "ei", "log_pi", "pi", "ucb"])
+@pytest.mark.parametrize("acquisition", ["log_ei", "ei", "log_nei", "log_pi", "pi", "ucb"])
 def test_every_acquisition_runs_and_improves(acquisition):
     opt = run(Optimizer(SMOOTH, seed=0, acquisition=acquisition), 20)
     assert opt.best.value < min(t.value for t in opt.trials[:4])
@@ -226,6 +226,179 @@ def test_beliefs_draw_the_first_proposals():
     assert all(70 < x < 90 for x in xs)
     config = run(Optimizer(space, seed=0), 12, lambda c: (c["x"] - 81) ** 2 + c["y"]).best.config
     assert abs(config["x"] - 81) < 3
+
+
+# ------------------------------------------------------------------------------------------------ batches
+
+batches = pytest.mark.parametrize("batch", ["auto", "qlogei", "ucb_pe", "thompson"])
+
+
+@spaces
+@batches
+@pytest.mark.parametrize("q", [2, 7])
+def test_every_rule_answers_with_q_distinct_new_configurations(space, batch, q, device):
+    opt = run(Optimizer(space, seed=1, batch=batch, device=device), 10)
+    keys = {opt.space.key(t.config) for t in opt.trials}
+    for _ in range(2):  # the second time beside q pending ones
+        proposals = opt.ask(q)
+        new = {opt.space.key(c) for c in proposals}
+        assert len(proposals) == len(new) == q and not new & keys
+        keys |= new
+
+
+@batches
+def test_every_rule_is_a_function_of_seed_and_history(batch):
+    a, b = (run(Optimizer(MIXED, seed=3, batch=batch), 9) for _ in range(2))
+    first, again = a.ask(5), b.ask(5)
+    assert first == again
+    a.tell(first[:2], [loss(c) for c in first[:2]])
+    b.tell(first[:2], [loss(c) for c in first[:2]])
+    restored = Optimizer(MIXED)
+    restored.load_state_dict(json.loads(json.dumps(a.state_dict())))
+    assert_same(MIXED, a.ask(3), b.ask(3))
+    b.forget(b.pending[-3:])
+    assert len(restored.pending) == len(b.pending) == 3
+
+
+@batches
+def test_batches_find_the_bottom(batch):
+    opt = Optimizer(SMOOTH, seed=0, batch=batch)
+    for _ in range(6):
+        configs = opt.ask(5)
+        opt.tell(configs, [loss(c) for c in configs])
+    assert opt.best.value < 0.02
+
+
+@pytest.mark.parametrize("acquisition", ["log_ei", "log_nei", "pi", "ucb"])
+def test_every_acquisition_makes_batches(acquisition):
+    opt = run(Optimizer(SMOOTH, seed=0, acquisition=acquisition), 8)
+    assert len({tuple(c.values()) for c in opt.ask(4)}) == 4
+
+
+def test_a_rule_that_does_not_fit_the_acquisition_says_what_does():
+    with pytest.raises(ValueError, match="ucb_pe"):
+        Optimizer(SMOOTH, acquisition="ucb", batch="qlogei")
+    with pytest.raises(ValueError, match=r"batch.*'thompson'"):
+        Optimizer(SMOOTH, batch="liar")
+
+
+def test_what_is_pending_repels():
+    """The next proposal moves away from a pending maximiser instead of repeating it a hair's breadth off."""
+    opt = run(Optimizer(SMOOTH, seed=0), 12)
+    first = opt.ask()
+    second = opt.ask()
+    opt.forget([first, second])
+    again = opt.ask()
+    assert_same(SMOOTH, [first], [again], 0.05)
+    gap = (encoded(SMOOTH, [first]) - encoded(SMOOTH, [second])).abs().max()
+    assert gap > 1e-3
+
+
+def test_noisy_outcomes_do_not_make_a_lucky_one_the_incumbent():
+    """log_nei on a noisy bowl ends nearer to the bottom than its luckiest trial by itself would say."""
+    rng = np.random.default_rng(0)
+    opt = Optimizer({"x": Float(-1.0, 1.0)}, seed=0, acquisition="log_nei")
+    for _ in range(30):
+        config = opt.ask()
+        opt.tell(config, config["x"] ** 2 + 0.3 * rng.standard_normal())
+    late = [abs(t.config["x"]) for t in opt.trials[20:]]
+    assert np.median(late) < 0.4
+
+
+# ------------------------------------------------------------------------------------- pending, threads
+
+
+def test_forgotten_configurations_are_neither_pending_nor_taken():
+    opt = Optimizer({"k": Int(1, 3)}, seed=0)
+    configs = opt.ask(3)
+    opt.forget(configs[1])
+    assert opt.pending == [configs[0], configs[2]]
+    assert opt.ask() == configs[1]  # the only one that is free
+    opt.forget(configs[:2])
+    assert opt.pending == [configs[2]]
+    opt.tell(configs[0], 1.0)  # late, and still welcome
+    assert opt.trials[0].config == configs[0] and opt.pending == [configs[2]]
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "message"),
+    [
+        ({"x": 0.0, "y": 1.0}, ValueError, "not pending"),
+        ({"x": 0.0}, ValueError, "y"),
+        ("x", TypeError, "configuration"),
+        (3, TypeError, "configuration"),
+    ],
+)
+def test_a_bad_forget_changes_nothing(what, error, message):
+    opt = Optimizer(SMOOTH)
+    pending = opt.ask(2)
+    with pytest.raises(error, match=message):
+        opt.forget(what)
+    with pytest.raises(ValueError, match="not pending"):
+        opt.forget([pending[0], pending[0]])
+    assert opt.pending == pending
+
+
+def test_pending_configurations_grow_old():
+    opt = Optimizer(SMOOTH, seed=0, max_pending_age=3)
+    configs = opt.ask(6)
+    assert opt.pending == configs  # one batch is asked for as a whole
+    last = opt.ask()
+    assert opt.pending == [*configs[3:], last]
+    restored = Optimizer(SMOOTH)
+    restored.load_state_dict(opt.state_dict())
+    assert restored.state_dict() == opt.state_dict()
+    for bad in (0, -1, 1.5, True):
+        with pytest.raises(ValueError, match="max_pending_age"):
+            Optimizer(SMOOTH, max_pending_age=bad)
+
+
+@methods
+def test_a_batch_larger_than_what_is_left_takes_all_of_it_and_then_the_best_again(method, caplog):
+    space = Space({"a": Int(1, 5), "b": Categorical(["adam", "sgd", "x"])})
+    opt = run(Optimizer(space, seed=0, method=method), 6)
+    batch = opt.ask(12)
+    assert len(batch) == 12 and len({space.key(c) for c in batch[:9]}) == 9
+    assert {space.key(c) for c in batch[:9]} | {space.key(t.config) for t in opt.trials} == {
+        space.key(c) for c in space.grid()
+    }
+    assert batch[9] == opt.best.config and "proposing 3 again" in caplog.text
+    assert len({space.key(c) for c in batch[9:]}) == 3
+
+
+def test_many_threads_share_one_optimizer():
+    from concurrent.futures import ThreadPoolExecutor
+
+    opt = Optimizer({"x": Float(0.0, 1.0), "k": Int(0, 30)}, seed=0)
+
+    def work(i):
+        for _ in range(5):
+            config = opt.ask()
+            opt.tell(config, loss(config))
+        return i
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(work, range(8))) == list(range(8))
+    assert [t.number for t in opt.trials] == list(range(40)) and not opt.pending
+    assert len({opt.space.key(t.config) for t in opt.trials}) == 40
+
+
+def test_an_optimizer_can_be_copied_and_pickled():
+    import copy
+    import pickle
+
+    opt = run(Optimizer(SMOOTH, seed=0), 9)
+    for twin in (copy.deepcopy(opt), pickle.loads(pickle.dumps(opt))):
+        assert twin.state_dict() == opt.state_dict()
+        twin.ask()
+        assert not opt.pending
+
+
+def test_a_large_batch_over_a_finite_space_repeats_nothing():
+    space = Space({"a": Int(1, 30), "b": Int(1, 25), "c": Categorical(["x", "y"])})
+    opt = run(Optimizer(space, seed=0), 10)
+    batch = opt.ask(300)
+    assert len({space.key(c) for c in batch} | {space.key(t.config) for t in opt.trials}) == 310
 
 
 # --------------------------------------------------------------------------------------------- bad input
@@ -267,6 +440,7 @@ def test_a_bad_tell_names_the_problem_and_changes_nothing(configs, values, error
         ({"seed": True}, "seed"),
         ({"method": "GP"}, "method.*'gp'"),
         ({"acquisition": "logei"}, "acquisition.*'log_ei'"),
+        ({"batch": "qei"}, "batch.*'qlogei'"),
         ({"device": "tpu9"}, "device"),
         ({"device": "cuda:99"}, "device"),
     ],
@@ -408,7 +582,7 @@ def test_a_broken_model_falls_back_visibly(monkeypatch, caplog):
 
 def test_a_fit_without_a_value_is_repeated_from_the_prior_and_then_given_up(monkeypatch, caplog):
     """The middle of the failure ladder, each step by its name."""
-    real = bayesopt.proposals.fit_hyperparameters
+    real = bayesopt.surrogates.prefixes.fit_hyperparameters
     broken_when = {}
 
     def fragile(F, z, kernel, priors, starts=None, warm=None):
@@ -419,7 +593,7 @@ def test_a_fit_without_a_value_is_repeated_from_the_prior_and_then_given_up(monk
             optimum._replace(value=torch.full_like(optimum.value, torch.inf)) if broken and whole else optimum
         )
 
-    monkeypatch.setattr("bayesopt.proposals.fit_hyperparameters", fragile)
+    monkeypatch.setattr("bayesopt.surrogates.prefixes.fit_hyperparameters", fragile)
     for broken_when["cold"], message in ((False, "refitting from the prior"), (True, "last good")):
         broken_when["warm"] = True
         opt = Optimizer(SMOOTH, seed=0)
@@ -430,7 +604,7 @@ def test_a_fit_without_a_value_is_repeated_from_the_prior_and_then_given_up(monk
 
 
 def test_a_long_history_is_thinned_to_what_matters(monkeypatch):
-    monkeypatch.setattr("bayesopt.proposals.LARGEST_FIT", 80)
+    monkeypatch.setattr("bayesopt.surrogates.prefixes.LARGEST_FIT", 80)
     configs = Optimizer(SMOOTH, seed=5, method="random").ask(150)
     opt = Optimizer(SMOOTH, seed=0)
     opt.tell(configs, [loss(c) for c in configs])

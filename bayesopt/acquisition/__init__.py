@@ -5,6 +5,7 @@ from bayesopt.acquisition.confidence import UpperConfidenceBound, upper_confiden
 from bayesopt.acquisition.improvement import (
     ExpectedImprovement,
     LogExpectedImprovement,
+    LogNoisyExpectedImprovement,
     LogProbabilityOfImprovement,
     ProbabilityOfImprovement,
     expected_improvement,
@@ -13,12 +14,13 @@ from bayesopt.acquisition.improvement import (
     probability_of_improvement,
 )
 from bayesopt.acquisition.maximizer import Effort, maximize
-from bayesopt.acquisition.surface import Surface
+from bayesopt.acquisition.surface import Pointwise, Surface
 
 #: Acquisitions by the name that `Optimizer(acquisition=...)` takes.
 ACQUISITIONS: dict[str, Acquisition] = {
     "log_ei": LogExpectedImprovement(),
     "ei": ExpectedImprovement(),
+    "log_nei": LogNoisyExpectedImprovement(),
     "log_pi": LogProbabilityOfImprovement(),
     "pi": ProbabilityOfImprovement(),
     "ucb": UpperConfidenceBound(),
@@ -30,8 +32,10 @@ __all__ = [
     "Effort",
     "ExpectedImprovement",
     "LogExpectedImprovement",
+    "LogNoisyExpectedImprovement",
     "LogProbabilityOfImprovement",
     "Partials",
+    "Pointwise",
     "ProbabilityOfImprovement",
     "Surface",
     "UpperConfidenceBound",

@@ -18,7 +18,15 @@ class Acquisition(ABC):
     """How much an evaluation is worth, from the posterior `mu`, `var` of a minimised f; larger is better.
 
     `best` is the incumbent's value, broadcastable to `mu`; all functions are elementwise.
+
+    Attributes:
+        is_log: the logarithm of an expectation, so that its mean over draws of unfinished outcomes is
+            again an expectation.
+        is_noisy: the incumbent is drawn too, because the outcomes that it was found by are noisy.
     """
+
+    is_log = False
+    is_noisy = False
 
     @abstractmethod
     def __call__(self, mu: Tensor, var: Tensor, best: Tensor) -> Tensor:

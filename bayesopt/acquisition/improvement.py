@@ -103,6 +103,8 @@ class ExpectedImprovement(Acquisition):
 class LogExpectedImprovement(Acquisition):
     """Logarithm of the expected improvement: the same maximiser, sound far from it."""
 
+    is_log = True
+
     def __call__(self, mu: Tensor, var: Tensor, best: Tensor) -> Tensor:
         return log_expected_improvement(mu, var, best)
 
@@ -111,6 +113,13 @@ class LogExpectedImprovement(Acquisition):
         z = (best - mu) / sigma
         value, slope = _log_h_and_slope(z)
         return Partials(value + sigma.log(), -slope / sigma, 0.5 * (1 - z * slope) / var)
+
+
+@dataclass(frozen=True)
+class LogNoisyExpectedImprovement(LogExpectedImprovement):
+    """Log EI on an incumbent that is not known exactly, averaged over its draws; Letham et al. (2019)."""
+
+    is_noisy = True
 
 
 @dataclass(frozen=True)
@@ -133,6 +142,8 @@ class ProbabilityOfImprovement(Acquisition):
 @dataclass(frozen=True)
 class LogProbabilityOfImprovement(Acquisition):
     """Logarithm of the probability of improvement."""
+
+    is_log = True
 
     def __call__(self, mu: Tensor, var: Tensor, best: Tensor) -> Tensor:
         return log_probability_of_improvement(mu, var, best)

@@ -34,6 +34,7 @@ class Effort:
     starts: points polished by BFGS; half are the best candidates, half chosen by chance among good ones.
     moved: how many of the polished points try discrete moves; rounds: how often at most.
     options: of the BFGS.
+    curved: whether it starts from the measured curvature, or learns it in three times the evaluations.
     """
 
     sobol: int = 256
@@ -42,6 +43,7 @@ class Effort:
     moved: int = 3
     rounds: int = 3
     options: bfgs.Options = bfgs.Options(evaluations=6, ftol=1e-3, first_step=0.5, max_step=1.0)
+    curved: bool = True
 
 
 DEFAULT_EFFORT = Effort()
@@ -67,15 +69,31 @@ def maximize(
     if grid is not None:
         points, active = (t.to(X.device).expand(X.shape[0], *t.shape) for t in grid)
         return _ranked(points, surface.value(points, active))
-    raw = torch.cat([quasi_random(space, effort.sobol, draws.shift), perturbed(space, X, z, draws)], 1)
-    raw, active = space.snap(raw)
+    raw, active = candidates(space, X, z, draws, effort)
     raw_value = surface.value(raw, active)
-    points, value = _starts(raw, raw_value, draws.gumbel, effort.starts)
-    points, value = _climb(surface, points, value, effort.options)
-    points, value = _move(surface, points, value, effort)
+    points, value = polish(surface, raw, raw_value, draws.gumbel, effort)
     spare = raw_value.topk(min(64, raw_value.shape[1]), -1).indices
     points = torch.cat([points, _take(raw, spare)], 1)
     return _ranked(points, torch.cat([value, raw_value.gather(1, spare)], 1))
+
+
+def candidates(space: Space, X: Tensor, z: Tensor, draws: Draws, effort: Effort) -> tuple[Tensor, Tensor]:
+    """Raw candidates `(b, m, d)`, snapped, with their activity masks."""
+    raw = [quasi_random(space, effort.sobol, draws.shift), perturbed(space, X, z, draws)]
+    return space.snap(torch.cat(raw, 1))
+
+
+def polish(
+    surface: Surface, X: Tensor, value: Tensor, gumbel: Tensor, effort: Effort
+) -> tuple[Tensor, Tensor]:
+    """The best and some other candidates `(b, effort.starts, d)`, climbed and moved, and their values."""
+    return climb(surface, *_starts(X, value, gumbel, effort.starts), effort)
+
+
+def climb(surface: Surface, X: Tensor, value: Tensor, effort: Effort) -> tuple[Tensor, Tensor]:
+    """Points `(b, r, d)` climbed by gradients, the best also along discrete columns; none gets worse."""
+    X, value = _climb(surface, X, value, effort)
+    return _move(surface, X, value, effort)
 
 
 @lru_cache(maxsize=16)
@@ -114,14 +132,14 @@ def climbed_columns(space: Space) -> list[bool]:
     ]
 
 
-def _climb(surface: Surface, X: Tensor, value: Tensor, options: bfgs.Options) -> tuple[Tensor, Tensor]:
+def _climb(surface: Surface, X: Tensor, value: Tensor, effort: Effort) -> tuple[Tensor, Tensor]:
     """BFGS from every point on the numeric columns, the others fixed; never worse than the start."""
     space = surface.space
     climbed = climbed_columns(space)
     if not any(climbed):
         return X, value
     free = torch.tensor(climbed, device=X.device)
-    scale = surface.lengthscales().clamp(0.02, 1.0).unsqueeze(1)
+    scale = surface.scale.clamp(0.02, 1.0).unsqueeze(1)
     lower = torch.where(free, 0.0, X) / scale
     upper = torch.where(free, 1.0, X) / scale
     # Activity stays as it is at the start: a climb across a condition on a number would meet a cliff.
@@ -134,11 +152,11 @@ def _climb(surface: Surface, X: Tensor, value: Tensor, options: bfgs.Options) ->
         return -a, gradient * unit.neg() * free
 
     start = X / scale
-    if space.dim <= _MOST_CURVED:
+    if effort.curved and space.dim <= _MOST_CURVED:
         H, first = _inverse_curvature(descent, start, free)
-        solution = bfgs.minimize(descent, start, lower, upper, options, H, first)
+        solution = bfgs.minimize(descent, start, lower, upper, effort.options, H, first)
     else:
-        longer = replace(options, evaluations=3 * options.evaluations)
+        longer = replace(effort.options, evaluations=3 * effort.options.evaluations)
         solution = bfgs.minimize(descent, start, lower, upper, longer)
     found, active = space.snap(solution.x * scale)
     # Snapping moves integers, so the climbed value does not stand: the configuration itself is scored.
@@ -176,7 +194,8 @@ def _move(surface: Surface, X: Tensor, value: Tensor, effort: Effort) -> tuple[T
     X, value = _ranked(X, value)
     rest = X[:, effort.moved :], value[:, effort.moved :]
     X, value = X[:, : effort.moved], value[:, : effort.moved]
-    polish = replace(effort.options, evaluations=max(4, effort.options.evaluations // 2))
+    shorter = replace(effort.options, evaluations=max(4, effort.options.evaluations // 2))
+    brief = replace(effort, options=shorter)
     for _ in range(effort.rounds):
         near, active = surface.space.snap(moves.apply(X).flatten(1, 2))
         near_value = surface.value(near, active).view(*value.shape, len(moves))
@@ -186,7 +205,7 @@ def _move(surface: Surface, X: Tensor, value: Tensor, effort: Effort) -> tuple[T
             break
         near = near.view(*value.shape, len(moves), -1)
         best_point = near.gather(2, best[..., None, None].expand(-1, -1, 1, near.shape[-1]))[:, :, 0]
-        moved, moved_value = _climb(surface, best_point, best_value, polish)
+        moved, moved_value = _climb(surface, best_point, best_value, brief)
         X = torch.where(improved[..., None], moved, X)
         value = torch.where(improved, moved_value, value)
     return torch.cat([X, rest[0]], 1), torch.cat([value, rest[1]], 1)

@@ -1,6 +1,7 @@
-"""The acquisition as a function of encoded configurations: the surface that the maximiser climbs."""
+"""The surface that the maximiser climbs: a sum of terms over encoded configurations."""
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,58 +18,130 @@ _CHUNK_ENTRIES = 2_000_000
 BELIEF_STRENGTH = 10.0
 
 
+class Term(ABC):
+    """A function of features F `(b, m, D)`, for b independent studies."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Numbers that one candidate of every study takes: how `Surface` chooses its chunks."""
+
+    @abstractmethod
+    def value(self, F: Tensor) -> Tensor:
+        """Values `(b, m)`."""
+
+    @abstractmethod
+    def value_and_gradient(self, F: Tensor) -> tuple[Tensor, Tensor]:
+        """Values `(b, m)` and their gradient in F `(b, m, D)`."""
+
+    @abstractmethod
+    def rows(self, keep: Tensor) -> "Term":
+        """The term of some of the studies."""
+
+
 @dataclass(frozen=True, eq=False)
-class Surface:
-    """`a(mu(x), var(x)) + w log belief(x)` over encoded X `(b, m, d)`, for b independent studies.
+class Pointwise(Term):
+    """`a(mu(x), var(x))`: an acquisition of the posterior at each point alone.
 
     Attributes:
-        space, embedding: how X becomes features.
         gp: the surrogates, one batch dimension b.
         acquisition: elementwise, maximised.
         best: value of the incumbent on the surrogate's scale, `(b, 1)`.
     """
 
-    space: Space
-    embedding: Embedding
     gp: GaussianProcess
     acquisition: Acquisition
     best: Tensor
 
     @property
-    def _belief_weight(self) -> float:
-        return BELIEF_STRENGTH / self.gp.y.shape[-1]
+    def width(self) -> int:
+        return self.gp.y.numel()
+
+    def value(self, F: Tensor) -> Tensor:
+        return self.acquisition(*self.gp.marginals(F), self.best)
+
+    def value_and_gradient(self, F: Tensor) -> tuple[Tensor, Tensor]:
+        mu, var, pullback = self.gp.marginals_and_pullback(F)
+        value, dmu, dvar = self.acquisition.partials(mu, var, self.best)
+        return value, pullback(dmu, dvar)
+
+    def rows(self, keep: Tensor) -> "Pointwise":
+        return Pointwise(self.gp.select(keep), self.acquisition, self.best[keep])
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """`sum of terms(x) + w log belief(x)` over encoded X `(b, m, d)`, for b independent studies.
+
+    Attributes:
+        space, embedding: how X becomes features.
+        terms: what is added up; the acquisition comes first.
+        scale: length on which the surface varies along each parameter `(b, d)`, the maximiser's unit.
+        belief_weight: w.
+    """
+
+    space: Space
+    embedding: Embedding
+    terms: tuple[Term, ...]
+    scale: Tensor
+    belief_weight: float
+
+    @classmethod
+    def over(cls, space: Space, embedding: Embedding, gp: GaussianProcess, *terms: Term) -> "Surface":
+        """Terms on a surrogate: its lengthscales are the scale, its n observations weaken the beliefs."""
+        return cls(space, embedding, terms, _lengthscales(gp, space.dim), BELIEF_STRENGTH / gp.y.shape[-1])
+
+    def of(self, *terms: Term) -> "Surface":
+        """The surface of other terms."""
+        return replace(self, terms=terms)
+
+    @property
+    def flat(self) -> bool:
+        """Whether there is nothing to add up."""
+        return not self.terms and not self.space.has_belief
 
     def value(self, X: Tensor, active: Tensor) -> Tensor:
         """Values `(b, m)` at snapped X with its activity mask; -inf instead of nan."""
-        chunk = max(1, _CHUNK_ENTRIES // self.gp.y.numel())
         F = self.embedding(X, active)
-        parts = [self.acquisition(*self.gp.marginals(part), self.best) for part in F.split(chunk, -2)]
-        value = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+        value = F.new_zeros(F.shape[:-1])
+        for term in self.terms:
+            value = value + _in_chunks(term, F)
         if self.space.has_belief:
-            value = value + self._belief_weight * self.space.belief(X)[0]
+            value = value + self.belief_weight * self.space.belief(X)[0]
         return value.nan_to_num(nan=-torch.inf, posinf=-torch.inf)
 
     def value_and_gradient(self, X: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
         """Values `(b, m)` and gradient `(b, m, d)`, zero for discrete levels and inactive entries."""
-        mu, var, pullback = self.gp.marginals_and_pullback(self.embedding(X, active))
-        value, dmu, dvar = self.acquisition.partials(mu, var, self.best)
-        gradient = self.embedding.pullback(pullback(dmu, dvar))
+        F = self.embedding(X, active)
+        value, dF = self.terms[0].value_and_gradient(F)
+        for term in self.terms[1:]:
+            more, d_more = term.value_and_gradient(F)
+            value, dF = value + more, dF + d_more
+        gradient = self.embedding.pullback(dF)
         if self.space.has_conditions:
             gradient = gradient.masked_fill(~active, 0.0)
         if self.space.has_belief:
             log_belief, slope = self.space.belief(X)
-            value, gradient = value + self._belief_weight * log_belief, gradient + self._belief_weight * slope
+            value, gradient = value + self.belief_weight * log_belief, gradient + self.belief_weight * slope
         return value, gradient
 
     def rows(self, keep: Tensor | None) -> "Surface":
         """The surface of some of the studies."""
         if keep is None:
             return self
-        return Surface(self.space, self.embedding, self.gp.select(keep), self.acquisition, self.best[keep])
+        terms = tuple(term.rows(keep) for term in self.terms)
+        return replace(self, terms=terms, scale=self.scale[keep])
 
-    def lengthscales(self) -> Tensor:
-        """Lengthscale of each parameter `(b, d)`, 1 where the kernel has no single one."""
-        kernel, d = self.gp.kernel, self.space.dim
-        if isinstance(kernel, Stationary) and kernel.columns is None:
-            return self.gp.theta[:, :d].exp()
-        return self.gp.theta.new_ones(self.gp.theta.shape[0], d)
+
+def _lengthscales(gp: GaussianProcess, d: int) -> Tensor:
+    """Lengthscale of each parameter `(b, d)`, 1 where the kernel has no single one."""
+    if isinstance(gp.kernel, Stationary) and gp.kernel.columns is None:
+        return gp.theta[:, :d].exp()
+    return gp.theta.new_ones(gp.theta.shape[0], d)
+
+
+def _in_chunks(term: Term, F: Tensor) -> Tensor:
+    chunk = max(1, _CHUNK_ENTRIES // term.width)
+    if F.shape[-2] <= chunk:
+        return term.value(F)
+    return torch.cat([term.value(part) for part in F.split(chunk, -2)], -1)

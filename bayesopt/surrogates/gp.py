@@ -18,11 +18,11 @@ from torch import Tensor
 
 from bayesopt import bfgs, linalg
 from bayesopt.kernels import Kernel
-from bayesopt.kernels.base import CrossCovariance
+from bayesopt.kernels.base import CrossCovariance, FeatureMap
 from bayesopt.surrogates.priors import Priors
 
 #: Variances are floored at this multiple of the prior variance: below it they are rounding errors.
-_VARIANCE_FLOOR = 1e-14
+VARIANCE_FLOOR = 1e-14
 
 
 #: A fit from the prior.
@@ -150,7 +150,7 @@ class GaussianProcess:
     def _moments(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         prior = self.prior_variance.unsqueeze(-1)
         mu = (k @ self.alpha.unsqueeze(-1)).squeeze(-1)
-        return mu, torch.maximum(prior - (v * v).sum(-1), _VARIANCE_FLOOR * prior)
+        return mu, torch.maximum(prior - (v * v).sum(-1), VARIANCE_FLOOR * prior)
 
     def fitted(self) -> Tensor:
         """Posterior mean of f at the observations `(*b, n)`: `y - s_n^2 alpha`."""
@@ -176,9 +176,7 @@ class GaussianProcess:
         y = torch.cat([self.y, y], -1)
         return GaussianProcess(self.kernel, self.theta, torch.cat([self.X, Z], -2), y, L, W, _solve(W, y))
 
-    def sample_paths(
-        self, count: int, generator: torch.Generator, features: int = 1024
-    ) -> Callable[[Tensor], Tensor]:
+    def sample_paths(self, count: int, generator: torch.Generator, features: int = 1024) -> "Paths":
         """Functions drawn from the posterior, differentiable and cheap to evaluate anywhere.
 
         `f(z) = phi(z) w + k(z, X) K^-1 (y - phi(X) w - e)` with prior weights w and noise e: Matheron's rule
@@ -188,8 +186,6 @@ class GaussianProcess:
             count: number s of functions.
             generator: on the CPU.
             features: frequencies of the prior's approximation; its error falls with their square root.
-
-        Returns a map from Z `(*b, m, D)` to values `(*b, s, m)`, the same functions at every call.
         """
         phi = self.kernel.random_features(self.theta[..., :-1], features, generator)
         at_data = phi(self.X)  # (*b, n, c)
@@ -201,12 +197,38 @@ class GaussianProcess:
         w = normal(at_data.shape[-1])  # (*b, c, s)
         e = self.noise.sqrt()[..., None, None] * normal(self.y.shape[-1])  # (*b, n, s)
         update = self.W.mT @ (self.W @ (self.y[..., None] - at_data @ w - e))
+        return Paths(self, phi, w, update)
 
-        def paths(Z: Tensor) -> Tensor:
-            k = self.kernel.cross(self.theta[..., :-1], Z, self.X)
-            return (phi(Z) @ w + k @ update).mT
 
-        return paths
+@dataclass(frozen=True, eq=False)
+class Paths:
+    """Functions drawn from a posterior: `f_s(z) = phi(z) w_s + k(z, X) u_s`; the same ones at every call.
+
+    Attributes:
+        gp: the posterior; phi: random features of its prior.
+        w: weights of the features `(*b, c, s)`; u: weights of the covariances with the data `(*b, n, s)`.
+    """
+
+    gp: GaussianProcess
+    phi: FeatureMap
+    w: Tensor
+    u: Tensor
+
+    def __call__(self, Z: Tensor) -> Tensor:
+        """All functions at the same points: `(*b, m, D) -> (*b, s, m)`."""
+        return (self.phi(Z) @ self.w + self._covariance(Z) @ self.u).mT
+
+    def each(self, Z: Tensor) -> Tensor:
+        """Every function at points of its own, for a single GP: `(s, r, D) -> (s, r)`."""
+        prior = (self.phi(Z) * self.w.mT.unsqueeze(-2)).sum(-1)
+        return prior + (self._covariance(Z) * self.u.mT.unsqueeze(-2)).sum(-1)
+
+    def select(self, index: Tensor) -> "Paths":
+        """Some of the functions."""
+        return Paths(self.gp, self.phi, self.w[..., index], self.u[..., index])
+
+    def _covariance(self, Z: Tensor) -> Tensor:
+        return self.gp.kernel.cross(self.gp.theta[..., :-1], Z, self.gp.X)
 
 
 def _solve(W: Tensor, y: Tensor) -> Tensor:

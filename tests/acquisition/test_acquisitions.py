@@ -11,6 +11,7 @@ from bayesopt.acquisition.improvement import log_h
 
 BOTORCH = {
     "log_ei": lambda model, best: analytic.LogExpectedImprovement(model, best, maximize=False),
+    "log_nei": lambda model, best: analytic.LogExpectedImprovement(model, best, maximize=False),
     "ei": lambda model, best: analytic.ExpectedImprovement(model, best, maximize=False),
     "log_pi": lambda model, best: analytic.LogProbabilityOfImprovement(model, best, maximize=False),
     "pi": lambda model, best: analytic.ProbabilityOfImprovement(model, best, maximize=False),

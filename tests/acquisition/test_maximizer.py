@@ -8,7 +8,7 @@ from botorch.acquisition import LogExpectedImprovement as BoTorchLogEI
 from botorch.optim import optimize_acqf
 
 from bayesopt import Categorical, Float, Int, Space
-from bayesopt.acquisition import ACQUISITIONS, Effort, Surface, maximize
+from bayesopt.acquisition import ACQUISITIONS, Effort, Pointwise, Surface, maximize
 from bayesopt.acquisition.candidates import Draws, Moves
 from bayesopt.acquisition.maximizer import DEFAULT_EFFORT
 from bayesopt.beliefs import Normal
@@ -44,12 +44,12 @@ def surface(space, device, acquisition="log_ei", b=2, n=14):
     priors = default_priors(kernel, space.dim).to(device)
     gp = fit(embedding(X.to(device), active.to(device)), half_rank(y.to(device)), kernel, priors)
     best = gp.fitted().amin(-1, keepdim=True)
-    return Surface(space, embedding, gp, ACQUISITIONS[acquisition], best), X.to(device)
+    return Surface.over(space, embedding, gp, Pointwise(gp, ACQUISITIONS[acquisition], best)), X.to(device)
 
 
 def propose(surface_, X, effort=DEFAULT_EFFORT, seeds=(0, 1)):
     draws = Draws.of([generator(s) for s in seeds], X.shape[-1], effort.sobol, effort.local, X.device)
-    return maximize(surface_, X, surface_.gp.y, draws, effort)
+    return maximize(surface_, X, surface_.terms[0].gp.y, draws, effort)
 
 
 @spaces
@@ -109,7 +109,9 @@ def test_log_ei_reaches_botorch_on_the_same_posterior(device):
     _, value = propose(target, X, seeds=range(6))
     theirs = []
     for i in range(6):
-        acquisition = BoTorchLogEI(BoTorchModel(target.gp.select(i)), best_f=-target.best[i, 0])
+        acquisition = BoTorchLogEI(
+            BoTorchModel(target.terms[0].gp.select(i)), best_f=-target.terms[0].best[i, 0]
+        )
         bounds = torch.tensor([[0.0] * 3, [1.0] * 3], dtype=torch.float64, device=device)
         theirs.append(optimize_acqf(acquisition, bounds, q=1, num_restarts=6, raw_samples=256)[1])
     assert ((value[:, 0] - torch.stack(theirs)) > -0.05).sum() >= 5
@@ -154,7 +156,8 @@ def test_discrete_moves_find_a_corner_that_no_candidate_hit(device):
         kernel,
         default_priors(kernel, 20).to(device),
     )
-    target = Surface(space, embedding, gp, ACQUISITIONS["ucb"], gp.fitted().amin(-1, keepdim=True))
+    best = gp.fitted().amin(-1, keepdim=True)
+    target = Surface.over(space, embedding, gp, Pointwise(gp, ACQUISITIONS["ucb"], best))
     effort = Effort(sobol=32, local=16, rounds=20)
     with_moves = propose(target, X[None].to(device), effort, seeds=(0,))
     without = propose(target, X[None].to(device), Effort(sobol=32, local=16, rounds=0), seeds=(0,))

@@ -1,0 +1,158 @@
+"""Choosing q points at once, greedily, beside whatever is unfinished."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from bayesopt import bfgs
+from bayesopt.acquisition.candidates import Draws
+from bayesopt.acquisition.distinct import first_free, is_taken
+from bayesopt.acquisition.fantasies import BatchAcquisition, Fantasies, Fantasised, Screen
+from bayesopt.acquisition.joint import JointPosterior, QLogExpectedImprovement
+from bayesopt.acquisition.maximizer import (
+    DEFAULT_EFFORT,
+    Effort,
+    candidates,
+    climbed_columns,
+    enumerated,
+    polish,
+)
+from bayesopt.acquisition.surface import Surface
+
+#: Of the slots after the first: their candidates include what the slots before them climbed to.
+LATER = replace(DEFAULT_EFFORT, starts=6, options=replace(DEFAULT_EFFORT.options, evaluations=3))
+
+#: Candidates kept at hand in case the better ones are taken.
+_SPARE = 64
+
+#: Generators of slot i, one for each study.
+Generators = Callable[[int], list[torch.Generator]]
+
+
+@dataclass(frozen=True, eq=False)
+class Situation:
+    """What the choice of a batch knows of b studies.
+
+    Attributes:
+        surface: the terms common to all slots.
+        X, z: observed points `(b, n, d)` and their outcomes `(b, n)`; taken `(b, m, d)`: not to be proposed.
+    """
+
+    surface: Surface
+    X: Tensor
+    z: Tensor
+    taken: Tensor
+
+
+@torch.no_grad()
+def greedy(
+    known: Situation,
+    fantasies: Fantasies,
+    base: Tensor,
+    rule: Callable[[int], BatchAcquisition],
+    generators: Generators,
+    effort: Effort = DEFAULT_EFFORT,
+) -> Tensor:
+    """q points `(b, q, d)`, each maximising its acquisition given the ones before.
+
+    The candidates are evaluated once; every slot then costs a column of covariances and a short climb from
+    the best of them and of the points that earlier slots climbed to.
+
+    Args:
+        known: the studies.
+        fantasies: their surrogates, with everything that is under way.
+        base: innovations of the q new points `(b, q, s)`, 0 for believed ones.
+        rule: the acquisition of each slot.
+        generators: of each slot's choice of starts.
+        effort: of the first slot.
+    """
+    surface, space = known.surface, known.surface.space
+    grid = enumerated(space)
+    first = generators(0)
+    draws = Draws.of(first, space.dim, effort.sobol, effort.local, known.X.device)
+    if grid is None:
+        raw, active = candidates(space, known.X, known.z, draws, effort)
+    else:
+        raw, active = (t.to(known.X.device).expand(known.X.shape[0], *t.shape) for t in grid)
+    screen = _screen(surface, raw, active, fantasies)
+    taken, chosen = known.taken, []
+    for slot in range(base.shape[-2]):
+        acquisition = rule(slot)
+        value = screen.value(acquisition, fantasies.best)
+        source = generators(slot) if slot else first
+        points, point_value = _spare(screen, value)
+        if grid is None:
+            target = surface.of(Fantasised(fantasies, acquisition), *surface.terms)
+            gumbel = _gumbel(source, value) if slot else draws.gumbel
+            found, found_value = polish(target, screen.X, value, gumbel, LATER if slot else effort)
+            found, found_value = _ranked(found, found_value)
+            points = torch.cat([found, points], 1)
+            point_value = torch.cat([found_value, point_value], 1)
+            screen = screen.joined(_screen(surface, *space.snap(found), fantasies))
+        x = first_free(points, point_value, taken, space, source).unsqueeze(1)
+        chosen.append(x)
+        taken = torch.cat([taken, x], 1)
+        if slot + 1 < base.shape[-2]:
+            fantasies = fantasies.extend(surface.embedding(*space.snap(x)), base[:, slot : slot + 1])
+            screen = screen.extended(fantasies)
+    return torch.cat(chosen, 1)
+
+
+def _screen(surface: Surface, X: Tensor, active: Tensor, fantasies: Fantasies) -> Screen:
+    common = X.new_zeros(X.shape[:2]) if surface.flat else surface.value(X, active)
+    return Screen.of(X, active, surface.embedding(X, active), common, fantasies)
+
+
+def _spare(screen: Screen, value: Tensor) -> tuple[Tensor, Tensor]:
+    value, order = value.topk(min(_SPARE, value.shape[1]), -1)
+    return screen.X.gather(1, order[..., None].expand(-1, -1, screen.X.shape[-1])), value
+
+
+def _ranked(X: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    value, order = value.sort(dim=-1, descending=True, stable=True)
+    return X.gather(1, order[..., None].expand_as(X)), value
+
+
+def _gumbel(source: list[torch.Generator], like: Tensor) -> Tensor:
+    uniform = [torch.rand(like.shape[1], generator=g, dtype=torch.float64) for g in source]
+    return -torch.log(-torch.log(torch.stack(uniform).to(like.device).clamp(1e-12, 1 - 1e-12)))
+
+
+@torch.no_grad()
+def climb_jointly(
+    known: Situation, fantasies: Fantasies, base: Tensor, X: Tensor, options: bfgs.Options
+) -> Tensor:
+    """The batch X `(b, q, d)` after BFGS on its joint qLogEI over all numeric columns at once.
+
+    A study keeps its batch where the climb does not help, or leads to a point that is taken.
+
+    Args: base: standard normals `(b, q, s)`; fantasies with the same s.
+    """
+    surface, space = known.surface, known.surface.space
+    b, q, d = X.shape
+    free = torch.tensor(climbed_columns(space), device=X.device)
+    scale = surface.scale.clamp(0.02, 1.0).unsqueeze(1)
+    _, active = space.snap(X)
+    acquisition = QLogExpectedImprovement()
+
+    def descent(u: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+        rows = slice(None) if keep is None else keep
+        posterior = JointPosterior(fantasies if keep is None else fantasies.rows(keep), base[rows])
+        points = u.view(-1, q, d) * scale[rows]
+        value, dF = posterior.value_and_gradient(acquisition, surface.embedding(points, active[rows]))
+        gradient = surface.embedding.pullback(dF) * scale[rows] * (free & active[rows])
+        return -value.unsqueeze(-1), -gradient.reshape(-1, 1, q * d)
+
+    start = (X / scale).view(b, 1, q * d)
+    lower = (torch.where(free, 0.0, X) / scale).view(b, 1, q * d)
+    upper = (torch.where(free, 1.0, X) / scale).view(b, 1, q * d)
+    solution = bfgs.minimize(descent, start, lower, upper, options)
+    found, on = space.snap(solution.x.view(b, q, d) * scale)
+    posterior = JointPosterior(fantasies, base)
+    before = posterior.value(acquisition, surface.embedding(X, active))
+    after = posterior.value(acquisition, surface.embedding(found, on))
+    others = torch.cdist(found, found, p=torch.inf) + torch.eye(q, dtype=X.dtype, device=X.device)
+    good = (after > before) & ~is_taken(found, known.taken).any(-1) & (others.flatten(1).amin(-1) > 1e-9)
+    return torch.where(good[:, None, None], found, X)

@@ -1,0 +1,132 @@
+"""Fits that depend on the history alone: warm-started along its prefixes."""
+
+import logging
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from bayesopt.surrogates.gp import GaussianProcess, Optimum, fit_hyperparameters
+from bayesopt.surrogates.model import Model
+from bayesopt.surrogates.outcomes import half_rank
+
+log = logging.getLogger("bayesopt")
+
+#: Longest history that is also fitted from the prior. Past it the likelihood has, as measured, one basin
+#: that matters, and the optimum of a slightly shorter history lies in it.
+_LONGEST_COLD = 256
+
+
+#: Most observations that a proposal conditions on. Of a longer history it takes the best and some others,
+#: with the hyper-parameters of the longest prefix: the cost of an exact fit grows with n^3.
+LARGEST_FIT = 2048
+
+
+#: Shortest prefix that is fitted.
+SHORTEST_PREFIX = 8
+
+
+def rungs(n: int) -> Iterator[tuple[int, bool]]:
+    """Lengths below n of the prefixes that are fitted, 5 % apart, and whether from the prior too, 15 % apart.
+
+    The further a history has grown past its last rung, the more evaluations its warm fit takes.
+    """
+    length, last_cold = SHORTEST_PREFIX, 0
+    while length < min(n, LARGEST_FIT):
+        cold = 1.15 * last_cold <= length <= _LONGEST_COLD
+        yield length, cold
+        last_cold = length if cold else last_cold
+        length = max(length + 2, int(1.05 * length))
+
+
+class Cache(Protocol):
+    """Keeps what was fitted to prefixes of a history; see `fit_surrogate`. `kind` names the history."""
+
+    def get(self, kind: str, length: int) -> Optimum | None:
+        """The optimum at a prefix, None where it is not known for every study."""
+
+    def put(self, kind: str, length: int, optimum: Optimum, /) -> None:
+        """Keep it."""
+
+
+class NoCache:
+    """Forgets everything."""
+
+    def get(self, kind: str, length: int) -> Optimum | None:
+        return None
+
+    def put(self, kind: str, length: int, optimum: Optimum, /) -> None:
+        return None
+
+
+NO_CACHE = NoCache()
+
+
+def fit_surrogate(model: Model, F: Tensor, y: Tensor, cache: Cache = NO_CACHE) -> GaussianProcess:
+    """The fit at n observations, warm-started from the fit to a prefix of the same history.
+
+    The warm start must not depend on when the study happened to be asked, or a resumed study would propose
+    differently from one that never stopped. So it comes from prefixes of fixed lengths, each fitted from
+    the one before and, while that is cheap, from the prior too. Whoever has the history can compute them;
+    `cache` only saves the work.
+
+    Args:
+        model: the surrogate; F: features `(b, n, D)`; y: raw outcomes `(b, n)`.
+        cache: of the optima at prefix lengths.
+    """
+    warm: Optimum | None = None
+    for length, cold in rungs(F.shape[1]):
+        known = cache.get("outcomes", length)
+        if known is None:
+            known = _fit_prefix(model, F[:, :length], y[:, :length], warm, cold)
+            cache.put("outcomes", length, known)
+        warm = known
+    z = half_rank(y)
+    if F.shape[1] > LARGEST_FIT and warm is not None:
+        F, z = _most_relevant(F, z)
+        return GaussianProcess.of(model.kernel, warm.theta, F, z)
+    return GaussianProcess.of(model.kernel, _fit_all(model, F, z, warm).theta, F, z)
+
+
+def _most_relevant(F: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """The best half of `LARGEST_FIT` observations, and as many spread evenly over the ranks of the others.
+
+    The others matter: without them the surrogate forgets where it is bad, and explores there again.
+    """
+    half = LARGEST_FIT // 2
+    order = z.argsort(dim=-1, stable=True)
+    spread = torch.linspace(half, z.shape[-1] - 1, LARGEST_FIT - half, device=z.device).long()
+    index = torch.cat([order[:, :half], order[:, spread]], 1)
+    return F.gather(1, index[..., None].expand(-1, -1, F.shape[-1])), z.gather(1, index)
+
+
+def _fit_all(model: Model, F: Tensor, z: Tensor, warm: Optimum | None) -> Optimum:
+    """The fit to the whole history; where that has no value, from the prior; else what the prefix had.
+
+    Study by study: one that breaks down does not change what its neighbours in the batch get.
+    """
+    optimum = fit_hyperparameters(F, z, model.kernel, model.priors, None, warm)
+    if warm is None or bool(torch.isfinite(optimum.value).all()):
+        return optimum
+    log.warning("the fit broke down from its warm start; refitting from the prior")
+    optimum = _where_finite(optimum, fit_hyperparameters(F, z, model.kernel, model.priors))
+    if bool(torch.isfinite(optimum.value).all()):
+        return optimum
+    log.warning("the fit broke down from the prior too; keeping the last good hyper-parameters")
+    return _where_finite(optimum, warm)
+
+
+def _where_finite(first: Optimum, second: Optimum) -> Optimum:
+    """The first optimum of each study, the second where the first has no value."""
+    ok = torch.isfinite(first.value)
+    theta = torch.where(ok[:, None], first.theta, second.theta)
+    H = torch.where(ok[:, None, None], first.H, second.H)
+    return Optimum(theta, H, torch.where(ok, first.value, second.value))
+
+
+def _fit_prefix(model: Model, F: Tensor, y: Tensor, warm: Optimum | None, cold: bool) -> Optimum:
+    if warm is None or not cold:
+        return fit_hyperparameters(F, half_rank(y), model.kernel, model.priors, None, warm)
+    starts = torch.cat([warm.theta[:, None], model.priors.starts.expand(len(F), -1, -1)], 1)
+    return fit_hyperparameters(F, half_rank(y), model.kernel, model.priors, starts)
