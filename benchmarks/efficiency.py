@@ -8,7 +8,6 @@ stopped, and more seeds or methods can be added.
 
 import argparse
 import json
-import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,13 +15,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy.stats import wilcoxon
 
 from bayesopt import Replicates
+from benchmarks import runs
 from benchmarks.peers import METHODS, available
-from benchmarks.problems import EFFICIENCY, efficiency_problem
-from benchmarks.report import Report, Table, number, progress, torch_threads
+from benchmarks.problems import EFFICIENCY, seeded_problem
+from benchmarks.report import Report, Table, number
 
 DESCRIPTION = "regret after 30, 50 and 100 evaluations beside Optuna's samplers"
 
@@ -94,7 +93,7 @@ def simple_regret(values: Sequence[float], optimum: float) -> list[float]:
 
 def run_peer(evaluations: int, job: Job) -> Run:
     """One study of a method by itself."""
-    problem = efficiency_problem(job.problem, job.seed)
+    problem = seeded_problem(job.problem, job.seed)
     peer = METHODS[job.method].build(problem.space(), job.seed)
     values, seconds = [], 0.0
     for _ in range(evaluations):
@@ -110,7 +109,7 @@ def run_peer(evaluations: int, job: Job) -> Run:
 
 def run_ours(evaluations: int, jobs: Sequence[Job]) -> list[Run]:
     """All seeds of one problem in lockstep; each is charged its share of the time."""
-    problems = [efficiency_problem(job.problem, job.seed) for job in jobs]
+    problems = [seeded_problem(job.problem, job.seed) for job in jobs]
     studies = Replicates(problems[0].space(), seeds=[job.seed for job in jobs], method="auto")
     values, seconds = [], 0.0
     for _ in range(evaluations):
@@ -134,45 +133,25 @@ def run_all(jobs: Sequence[Job], evaluations: int, processes: int) -> Iterator[R
         if ours:
             yield from run_ours(evaluations, ours)
     theirs = [job for job in jobs if job.method != OURS]
-    work = partial(run_peer, evaluations)
-    if processes == 1 or len(theirs) < 2:
-        with torch_threads(1):
-            yield from map(work, theirs)
-        return
-    context = multiprocessing.get_context("spawn")  # a fork would inherit the locks of PyTorch's threads
-    with context.Pool(processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield from pool.imap_unordered(work, theirs)
+    yield from runs.in_processes(partial(run_peer, evaluations), theirs, processes)
 
 
 # --------------------------------------------------------------------------------------------- storage
 
 
 def load(path: Path) -> dict[Job, Run]:
-    """The runs kept in a file, the latest of equals; a last line cut short by an interruption is dropped."""
-    if not path.exists():
-        return {}
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-    return {run.job: run for run in map(Run.of_line, lines)}
+    """The runs kept in a file."""
+    return runs.load(path, Run.of_line)
 
 
 def complete(
     path: Path, jobs: Sequence[Job], evaluations: int, processes: int, fresh: bool
 ) -> dict[Job, Run]:
     """Run the jobs that the file lacks, keeping each as it finishes; returns all that were asked for."""
-    runs = load(path)
-    done = {job for job in jobs if job in runs and len(runs[job].regret) >= evaluations and not fresh}
-    missing = [job for job in jobs if job not in done]
-    runs = {job: run for job, run in runs.items() if job not in missing}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(run.line() + "\n" for run in runs.values()), encoding="utf-8")
-    progress(f"efficiency: {len(done)} runs are done, {len(missing)} to do")
-    for count, run in enumerate(run_all(missing, evaluations, processes), 1):
-        runs[run.job] = run
-        with path.open("a", encoding="utf-8") as file:
-            file.write(run.line() + "\n")
-        if count % 10 == 0:
-            progress(f"efficiency: {count} of {len(missing)}")
-    return {job: runs[job] for job in jobs}
+    kept = {} if fresh else load(path)
+    missing = [job for job in jobs if job not in kept or len(kept[job].regret) < evaluations]
+    done = runs.complete(path, missing, Run.of_line, run_all(missing, evaluations, processes))
+    return {job: done[job] for job in jobs}
 
 
 # ---------------------------------------------------------------------------------------------- report
@@ -185,16 +164,16 @@ def run(args: argparse.Namespace) -> Report:
     methods = available(args.methods)
     jobs = [Job(p, m, seed) for p in problems for m in methods for seed in range(seeds)]
     path = args.out / ("efficiency-quick.jsonl" if args.quick else "efficiency.jsonl")
-    runs = complete(path, jobs, evaluations, args.processes, args.fresh)
+    done = complete(path, jobs, evaluations, args.processes, args.fresh)
     checkpoints = [n for n in CHECKPOINTS if n <= evaluations] or [evaluations]
     regrets = {
-        (p, m): np.array([runs[Job(p, m, seed)].regret[:evaluations] for seed in range(seeds)])
+        (p, m): np.array([done[Job(p, m, seed)].regret[:evaluations] for seed in range(seeds)])
         for p in problems
         for m in methods
     }
     tables = [_regret_table(regrets, checkpoints), _verdict_table(regrets, checkpoints)]
     settings = {"seeds": seeds, "evaluations": evaluations}
-    return Report("Regret", tables, _summaries(regrets, runs, checkpoints), settings)
+    return Report("Regret", tables, _summaries(regrets, done, checkpoints), settings)
 
 
 Regrets = Mapping[tuple[str, str], np.ndarray]  # (problem, method) -> (seeds, evaluations)
@@ -255,11 +234,11 @@ def _verdict_table(regrets: Regrets, checkpoints: Sequence[int]) -> Table:
 
 
 def _summaries(
-    regrets: Regrets, runs: Mapping[Job, Run], checkpoints: Sequence[int]
+    regrets: Regrets, done: Mapping[Job, Run], checkpoints: Sequence[int]
 ) -> list[dict[str, object]]:
     seconds: dict[tuple[str, str], list[float]] = {}
-    for job, done in runs.items():
-        seconds.setdefault((job.problem, job.method), []).append(done.seconds)
+    for job, run in done.items():
+        seconds.setdefault((job.problem, job.method), []).append(run.seconds)
     return [
         {
             "problem": problem,

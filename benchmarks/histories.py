@@ -25,6 +25,15 @@ def random_history(seed: int, sizes: tuple[int, int] = (10, 150)) -> History:
     """
     rng = np.random.default_rng([seed, 2])
     n, d = int(rng.integers(sizes[0], sizes[1] + 1)), int(rng.integers(2, 11))
+    return _history(seed, n, d, rng)
+
+
+def history_of(seed: int, n: int, d: int) -> History:
+    """A random history of a given size."""
+    return _history(seed, n, d, np.random.default_rng([seed, 3]))
+
+
+def _history(seed: int, n: int, d: int, rng: np.random.Generator) -> History:
     problem = _problem(d, rng)
     layout = str(rng.choice(["uniform", "clustered"]))
     X = rng.random((n, d))

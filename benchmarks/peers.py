@@ -12,11 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from bayesopt import Float, Optimizer
+from bayesopt import Categorical, Float, Optimizer
 from benchmarks.report import progress
 
-Config = Mapping[str, float]
-Box = Mapping[str, Float]
+Config = Mapping[str, Any]
+Box = Mapping[str, Float | Categorical]
+Key = tuple[Any, ...]
 
 
 class Peer(Protocol):
@@ -75,31 +76,52 @@ class BoTorch:
 
 
 class Optuna:
-    """An Optuna study in memory with one of its samplers as shipped."""
+    """An Optuna study in memory with one of its samplers as shipped; any number of trials may run at once.
+
+    An ordered choice is an integer to it, the number of the choice: its own categories know no order.
+    """
 
     def __init__(self, box: Box, seed: int, sampler: str) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._optuna = optuna
-        uniform = optuna.distributions.FloatDistribution
-        self._distributions: dict[str, Any] = {name: uniform(p.low, p.high) for name, p in box.items()}
+        self._box = box
+        self._distributions = {name: self._distribution(p) for name, p in box.items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # experimental arguments of the samplers
             self._study = optuna.create_study(sampler=getattr(optuna.samplers, sampler)(seed=seed))
-        self._pending: Any = None
+        self._running: dict[Key, list[Any]] = {}  # the same configuration may run twice
+
+    def _distribution(self, parameter: Float | Categorical) -> Any:
+        kinds = self._optuna.distributions
+        if isinstance(parameter, Float):
+            return kinds.FloatDistribution(parameter.low, parameter.high)
+        if parameter.ordered:
+            return kinds.IntDistribution(0, parameter.levels - 1)
+        return kinds.CategoricalDistribution(parameter.choices)
 
     def ask(self) -> Config:
-        self._pending = self._study.ask(self._distributions)
-        return dict(self._pending.params)
+        trial = self._study.ask(self._distributions)
+        self._running.setdefault(self._key(trial.params), []).append(trial)
+        chosen = ((name, p, trial.params[name]) for name, p in self._box.items())
+        return {name: p.level(value) if _numbered(p) else value for name, p, value in chosen}
 
     def tell(self, config: Config, value: float, /) -> None:
-        if self._pending is not None and self._pending.params == dict(config):
-            self._study.tell(self._pending, value)
-            self._pending = None
+        chosen = ((name, p, config[name]) for name, p in self._box.items())
+        params = {name: p.index(value) if _numbered(p) else value for name, p, value in chosen}
+        if trials := self._running.get(self._key(params)):
+            self._study.tell(trials.pop(0), value)
             return
         create = self._optuna.trial.create_trial
-        self._study.add_trial(create(params=dict(config), distributions=self._distributions, value=value))
+        self._study.add_trial(create(params=params, distributions=self._distributions, value=value))
+
+    def _key(self, params: Config) -> Key:
+        return tuple(params[name] for name in self._box)
+
+
+def _numbered(parameter: Float | Categorical) -> bool:
+    return isinstance(parameter, Categorical) and parameter.ordered
 
 
 class Random:
@@ -110,7 +132,12 @@ class Random:
         self._rng = np.random.default_rng(seed)
 
     def ask(self) -> Config:
-        return {name: float(self._rng.uniform(p.low, p.high)) for name, p in self._box.items()}
+        return {name: self._draw(p) for name, p in self._box.items()}
+
+    def _draw(self, parameter: Float | Categorical) -> Any:
+        if isinstance(parameter, Float):
+            return float(self._rng.uniform(parameter.low, parameter.high))
+        return parameter.level(int(self._rng.integers(parameter.levels)))
 
     def tell(self, config: Config, value: float, /) -> None:
         """Nothing to learn."""

@@ -185,15 +185,22 @@ def matern_sample(
     return Problem(f"matern{d}", function, ((0.0, 1.0),) * d)
 
 
-def efficiency_problem(name: str, seed: int) -> Problem:
-    """One of the problems of `efficiency`; the shift of Ackley is the seed's, the same for all methods."""
+#: Functions whose optimum is moved off the centre, differently for each seed: which, and in how many
+#: dimensions.
+SHIFTED: dict[str, tuple[str, int]] = {"ackley10": ("ackley", 10), "levy20": ("levy", 20)}
+
+
+def seeded_problem(name: str, seed: int) -> Problem:
+    """A function by its name; the shift of those that are shifted is the seed's, the same for all methods."""
     if name == "branin":
         return branin_problem()
     if name == "hartmann6":
         return hartmann6_problem()
-    if name == "ackley10":
-        return shifted("ackley", 10, np.random.default_rng([seed, 10]))
-    raise ValueError(f"problem must be one of {', '.join(EFFICIENCY)}, got {name!r}")
+    if name in SHIFTED:
+        function, d = SHIFTED[name]
+        return shifted(function, d, np.random.default_rng([seed, d]))
+    raise ValueError(f"problem must be branin, hartmann6 or one of {', '.join(SHIFTED)}, got {name!r}")
 
 
 EFFICIENCY = ("branin", "hartmann6", "ackley10")
+WORKERS = ("hartmann6", "ackley10", "levy20")

