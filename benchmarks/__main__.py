@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-COMMANDS = ("speed", "quality", "scaling", "replicates", "efficiency", "batch", "workers")
+COMMANDS = ("speed", "quality", "scaling", "replicates", "efficiency", "batch", "workers", "failures")
 
 #: Where the libraries below PyTorch read their number of threads, once, when they are loaded.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

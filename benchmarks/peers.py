@@ -6,6 +6,7 @@ Peers are imported when they are built, so that a missing one costs only its own
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -26,8 +27,8 @@ class Peer(Protocol):
     def ask(self) -> Config:
         """The next configuration to try."""
 
-    def tell(self, config: Config, value: float, /) -> None:
-        """The outcome of a configuration, proposed or not."""
+    def tell(self, config: Config, value: float | None, /) -> None:
+        """The outcome of a configuration, proposed or not; None if its evaluation failed."""
 
 
 class BoTorch:
@@ -46,7 +47,9 @@ class BoTorch:
         self._X: list[list[float]] = []
         self._y: list[float] = []
 
-    def tell(self, config: Config, value: float, /) -> None:
+    def tell(self, config: Config, value: float | None, /) -> None:
+        if value is None:  # the model of the tutorial knows no failures
+            return
         self._X.append([config[name] for name in self._names])
         self._y.append(value)
 
@@ -87,6 +90,7 @@ class Optuna:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._optuna = optuna
         self._box = box
+        self._failed = optuna.trial.TrialState.FAIL
         self._distributions = {name: self._distribution(p) for name, p in box.items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # experimental arguments of the samplers
@@ -107,14 +111,14 @@ class Optuna:
         chosen = ((name, p, trial.params[name]) for name, p in self._box.items())
         return {name: p.level(value) if _numbered(p) else value for name, p, value in chosen}
 
-    def tell(self, config: Config, value: float, /) -> None:
+    def tell(self, config: Config, value: float | None, /) -> None:
         chosen = ((name, p, config[name]) for name, p in self._box.items())
         params = {name: p.index(value) if _numbered(p) else value for name, p, value in chosen}
         if trials := self._running.get(self._key(params)):
-            self._study.tell(trials.pop(0), value)
+            self._study.tell(trials.pop(0), value, state=None if value is not None else self._failed)
             return
-        create = self._optuna.trial.create_trial
-        self._study.add_trial(create(params=params, distributions=self._distributions, value=value))
+        create = partial(self._optuna.trial.create_trial, params=params, distributions=self._distributions)
+        self._study.add_trial(create(state=self._failed) if value is None else create(value=value))
 
     def _key(self, params: Config) -> Key:
         return tuple(params[name] for name in self._box)
@@ -139,7 +143,7 @@ class Random:
             return float(self._rng.uniform(parameter.low, parameter.high))
         return parameter.level(int(self._rng.integers(parameter.levels)))
 
-    def tell(self, config: Config, value: float, /) -> None:
+    def tell(self, config: Config, value: float | None, /) -> None:
         """Nothing to learn."""
 
 

@@ -14,35 +14,45 @@ def fit_feasibility(
     """A GP g and a threshold t `(b, 1)` with `P(an evaluation at x succeeds) = P(g(x) < t)`.
 
     A GP on labels, +1 for a failure and -1 for a success, standardised (least-squares classification,
-    Rasmussen & Williams, section 6.5); the threshold is zero, standardised too.
-    Far from everything tried it is close to the share of successes so far, so that few failures change
-    little; failures that no region explains end as label noise, and change nothing.
+    Rasmussen & Williams, section 6.5); the threshold is zero, standardised too. Far from everything tried
+    P is close to the share of successes so far, so that few failures change little; failures that no region
+    explains end as label noise, and change nothing.
 
     Args: F: features `(b, n, D)`; failed: mask `(b, n)`, both values in every row.
     """
-    n = F.shape[1]
     labels = torch.where(failed, 1.0, -1.0).to(F.dtype)
     mean, std = labels.mean(-1, keepdim=True), labels.std(-1, keepdim=True)
-    if n > LARGEST_FIT:  # the failures teach most
-        keep = (
-            (failed.to(F.dtype) + torch.linspace(0.5, 0.0, n, device=F.device)).topk(LARGEST_FIT, -1).indices
-        )
-        F = F.gather(1, keep[..., None].expand(-1, -1, F.shape[-1]))
-        labels = labels.gather(1, keep)
-    length = max((length for length, _ in rungs(n)), default=n)
-    optimum = cache.get("failures", length)
-    if optimum is None:
-        each = [_fit_labels(model, F[i : i + 1], (labels[i : i + 1]), length) for i in range(len(F))]
-        optimum = Optimum(*map(torch.cat, zip(*each, strict=True)))
-        cache.put("failures", length, optimum)
+    optimum = _fit_prefix(model, F, labels, cache)
+    if labels.shape[1] > LARGEST_FIT:
+        F, labels = _most_telling(F, labels)
     gp = GaussianProcess.of(model.kernel, optimum.theta, F, (labels - mean) / std)
     return gp, -mean / std
 
 
+def _fit_prefix(model: Model, F: Tensor, labels: Tensor, cache: Cache) -> Optimum:
+    """Fitted to the longest prefix of a fixed length; to everything where that has one kind only."""
+    length = max((length for length, _ in rungs(F.shape[1])), default=0)
+    prefix = labels[:, :length]
+    mixed = length > 0 and bool((prefix.amin(-1) < prefix.amax(-1)).all())
+    optimum = cache.get("failures", length) if mixed else None
+    if optimum is None:
+        each = [_fit_labels(model, F[i : i + 1], labels[i : i + 1], length) for i in range(len(F))]
+        optimum = Optimum(*map(torch.cat, zip(*each, strict=True)))
+        if mixed:  # else it depends on more than the prefix
+            cache.put("failures", length, optimum)
+    return optimum
+
+
 def _fit_labels(model: Model, F: Tensor, labels: Tensor, length: int) -> Optimum:
-    """From the prior, to the prefix; to everything while the prefix has one kind only."""
-    part = labels[:, :length]
-    if part.amin() < part.amax():
-        F, labels = F[:, :length], part
-    labels = (labels - labels.mean(-1, keepdim=True)) / labels.std(-1, keepdim=True)
-    return fit_hyperparameters(F, labels, model.kernel, model.priors)
+    prefix = labels[:, :length]
+    if length and prefix.amin() < prefix.amax():
+        F, labels = F[:, :length], prefix
+    z = (labels - labels.mean(-1, keepdim=True)) / labels.std(-1, keepdim=True)
+    return fit_hyperparameters(F, z, model.kernel, model.priors)
+
+
+def _most_telling(F: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """`LARGEST_FIT` of the evaluations: the failures first, then the earliest successes, spread the widest."""
+    earlier = torch.linspace(0.5, 0.0, labels.shape[1], dtype=F.dtype, device=F.device)
+    keep = (labels + earlier).topk(LARGEST_FIT, -1).indices
+    return F.gather(1, keep[..., None].expand(-1, -1, F.shape[-1])), labels.gather(1, keep)
