@@ -494,7 +494,7 @@ def test_picture_has_a_panel_for_each_problem_and_number_of_workers(tmp_path):
 # -------------------------------------------------------------------------------------------- commands
 
 
-@pytest.mark.parametrize("command", ["speed", "quality", "efficiency", "workers"])
+@pytest.mark.parametrize("command", ["speed", "quality", "efficiency", "batch", "workers", "failures"])
 def test_command_runs(command, tmp_path, capsys):
     threads = torch.get_num_threads()
     assert main([command, "--quick", "--threads", "1", "--out", str(tmp_path)]) == 0
@@ -600,3 +600,30 @@ def test_jobs_come_seed_by_seed_and_one_slow_worker_gets_half_of_the_evaluations
         ("optuna-gp", 0, 4),
     ]
     assert [workers.budget(job, 200) for job in jobs[2:6]] == [200, 200, 100, 200]
+
+
+# ------------------------------------------------------------------------------------ batches, failures
+
+
+def test_our_batch_is_scored_on_the_posterior_that_it_was_chosen_by():
+    from benchmarks.batch import our_batch, our_posterior, qei
+    from benchmarks.histories import history_of
+
+    history = history_of(0, 20, 3)
+    X, seconds = our_batch(history, 3, "qlogei")
+    assert X.shape == (3, 3) and seconds > 0
+    gp = our_posterior(history)
+    assert qei(gp, X) > max(qei(gp, torch.rand(3, 3, dtype=torch.float64)) for _ in range(5))
+    assert qei(gp, X) >= qei(gp, X[:2]) - 1e-9
+
+
+def test_a_third_fails_where_a_third_should():
+    from benchmarks.failures import PROBLEMS, failing_problem
+
+    share = {"region": 1 / 3, "corner": 1 / 3, "few": 0.03, "chance": 0.2}
+    for name in PROBLEMS:
+        problem, fails = failing_problem(name, 0)
+        failed = [fails(u) for u in np.random.default_rng(1).random((3000, problem.dim))]
+        assert np.mean(failed) == pytest.approx(share[name.split(", ")[1]], abs=0.05)
+    with pytest.raises(ValueError, match="problem must be"):
+        failing_problem("sphere", 0)

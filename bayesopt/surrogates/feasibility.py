@@ -30,7 +30,7 @@ def fit_feasibility(
 
 
 def _fit_prefix(model: Model, F: Tensor, labels: Tensor, cache: Cache) -> Optimum:
-    """Fitted to the longest prefix of a fixed length; to everything where that has one kind only."""
+    """Fitted to the longest prefix of a fixed length; to everything where that is of one kind only."""
     length = max((length for length, _ in rungs(F.shape[1])), default=0)
     prefix = labels[:, :length]
     mixed = length > 0 and bool((prefix.amin(-1) < prefix.amax(-1)).all())
@@ -52,7 +52,7 @@ def _fit_labels(model: Model, F: Tensor, labels: Tensor, length: int) -> Optimum
 
 
 def _most_telling(F: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """`LARGEST_FIT` of the evaluations: the failures first, then the earliest successes, spread the widest."""
+    """`LARGEST_FIT` evaluations: the failures first, then the earliest successes, spread the widest."""
     earlier = torch.linspace(0.5, 0.0, labels.shape[1], dtype=F.dtype, device=F.device)
     keep = (labels + earlier).topk(LARGEST_FIT, -1).indices
     return F.gather(1, keep[..., None].expand(-1, -1, F.shape[-1])), labels.gather(1, keep)
