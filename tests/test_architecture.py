@@ -32,6 +32,7 @@ LAYERS = (
     ("acquisition",),
     ("proposals",),
     ("optimizer",),
+    ("workers",),
     ("study",),
     ("interop", "cli", "demo", "plots"),
 )

@@ -2,7 +2,9 @@
 
 import math
 
+import numpy as np
 import pytest
+import torch
 
 from bayesopt import Float, Int, maximize, minimize
 
@@ -57,9 +59,24 @@ def test_when_everything_raises_the_result_shows_the_error():
         _ = result.best_value
 
 
-def test_nonsense_is_an_error_at_once():
-    with pytest.raises(TypeError, match="number"):
-        minimize(lambda c: "0.5", SPACE, trials=3)
+NONSENSE = ["0.5", {"loss": 0.5}, [0.5, 0.6], True, 1j, np.zeros(2), torch.zeros(3, 1)]
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE, ids=repr)
+def test_nonsense_is_a_failed_trial_that_says_what_came(nonsense, caplog):
+    result = minimize(lambda c: bowl(c) if c["k"] == 2 else nonsense, SPACE, trials=8)
+    failed = [t for t in result.trials if t.config["k"] != 2]
+    assert failed and all(t.value is None and "a value must be" in t.error for t in failed)
+    assert len(result.trials) == 8 and "a value must be" in caplog.text
+    with pytest.raises(ValueError, match="a value must be"):
+        _ = minimize(lambda c: nonsense, SPACE, trials=2).best_value
+
+
+@pytest.mark.parametrize(
+    "number", [np.float32(0.5), np.array([0.5]), torch.tensor(0.5), torch.ones(1, 1) / 2]
+)
+def test_a_number_may_come_in_an_array(number):
+    assert minimize(lambda c: number, SPACE, trials=1).values == [0.5]
 
 
 def test_an_interrupt_returns_what_is_known(caplog):
@@ -73,7 +90,18 @@ def test_an_interrupt_returns_what_is_known(caplog):
 
     result = minimize(slow, SPACE, trials=50)
     assert len(result.trials) == 3 and result.best_value == min(result.values)
+    assert result.optimizer.pending == []
     assert "interrupted after 3 of 50" in caplog.text
+
+
+def test_an_interrupt_before_the_first_trial_leaves_nothing(caplog):
+    def impatient(config):
+        raise KeyboardInterrupt
+
+    result = minimize(impatient, SPACE, trials=5)
+    assert result.trials == [] and "interrupted after 0 of 5" in caplog.text
+    with pytest.raises(ValueError, match="interrupted before its first trial"):
+        _ = result.best_config
 
 
 def test_progress_shows_the_count_the_best_and_the_failures(capsys):

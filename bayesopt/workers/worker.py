@@ -1,0 +1,127 @@
+"""One evaluation, and the life of a worker process, which makes one after the other.
+
+A worker process runs this file by its path: an import would import the whole package and so PyTorch, which
+costs each process more than a second and 200 MB that its objective may have no use for. Hence nothing but the
+standard library here, and nothing but plain tuples sent back.
+"""
+
+import math
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+Config = dict[str, Any]
+
+
+class Outcome(NamedTuple):
+    """What an evaluation came to.
+
+    Attributes:
+        value: what the objective returned, not yet checked to be a number; None if it failed.
+        seconds: how long it took.
+        error: what went wrong in full, mostly a traceback; None if nothing did.
+        reason: the same in brief.
+    """
+
+    value: object
+    seconds: float
+    error: str | None = None
+    reason: str = ""
+
+
+def failure(exception: BaseException, seconds: float) -> Outcome:
+    """The outcome of an evaluation that raised."""
+    error = "".join(traceback.format_exception(exception))
+    return Outcome(None, seconds, error, "".join(traceback.format_exception_only(exception)).strip())
+
+
+def evaluate(
+    objective: Callable[[Config], object], config: Config, caught: type[BaseException] = Exception
+) -> Outcome:
+    """Call the objective; whatever it raises is part of the outcome.
+
+    >>> evaluate(lambda config: 2 * config["x"], {"x": 3}).value
+    6
+    >>> evaluate(lambda config: config["y"], {"x": 3}).reason
+    "KeyError: 'y'"
+    """
+    start = time.monotonic()
+    try:
+        value = _unwrapped(objective(config))
+    except caught as exception:
+        return failure(exception, time.monotonic() - start)
+    return Outcome(value, time.monotonic() - start)
+
+
+def _unwrapped(value: Any) -> object:
+    """The number in a tensor or array of one element, anything else as it is.
+
+    A CUDA tensor waits here for its kernels, within the time and the traceback of its evaluation, and does
+    not take its device along into the parent process.
+    """
+    shape = getattr(value, "shape", None)
+    return value if shape is None or math.prod(shape) != 1 else value.item()
+
+
+def serve(connection: Connection) -> None:
+    """Take an objective and answer what is wrong with it, if anything; then answer configurations."""
+    _detach()
+    with suppress(EOFError, OSError):  # the parent has no more work, or is gone
+        objective, problem = _unpickled(connection.recv_bytes())
+        connection.send_bytes(pickle.dumps(problem))
+        while not problem:
+            config = pickle.loads(connection.recv_bytes())
+            connection.send_bytes(_packed(evaluate(objective, config, caught=BaseException)))
+
+
+def _unpickled(objective: bytes) -> tuple[Any, str]:
+    try:
+        return pickle.loads(objective), ""
+    except BaseException as exception:  # noqa: BLE001 - it imports the module of the objective
+        return None, failure(exception, 0.0).reason
+
+
+def _detach() -> None:
+    """Die with the parent, but not from the terminal's Ctrl-C.
+
+    In a session of its own a worker hears nothing from the terminal, nor do the programs that its objective
+    starts; and they can be stopped together.
+    """
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform != "win32":
+        os.setsid()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # a worker process has one
+    parent.join()
+    if sys.platform != "win32":
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+def _packed(outcome: Outcome) -> bytes:
+    try:
+        return pickle.dumps(tuple(outcome))
+    except Exception as exception:  # noqa: BLE001 - pickling can raise anything
+        return pickle.dumps(tuple(failure(exception, outcome.seconds)))
+
+
+if __name__ == "__bayesopt_worker__":
+    # As in the main process: run_path has put this file's name into argv, and a spawned process would spawn
+    # its own, such as those of a PyTorch DataLoader, for seconds and with everything pickled.
+    sys.argv[0] = globals()["program"]
+    multiprocessing.set_start_method(globals()["start_method"], force=True)
+    serve(globals()["connection"])
