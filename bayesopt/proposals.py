@@ -225,7 +225,7 @@ def _improve(
 def _explore(
     known: Situation, gp: GaussianProcess, best: Tensor, history: History, q: int, effort: Effort
 ) -> Tensor:
-    """Every fourth proposal by upper confidence bound, the others by pure exploration."""
+    """Every other proposal by upper confidence bound, the rest by pure exploration."""
     pending = _pending(known, history)
     believed = best.new_zeros(len(best), pending.shape[1] + q, 1)
     k = pending.shape[1]
@@ -234,7 +234,7 @@ def _explore(
         fantasies = fantasies.extend(pending, believed[:, :k])
 
     def rule(slot: int) -> BatchAcquisition:
-        return PureExploration() if (history.asked + slot) % 4 else Averaged(UpperConfidenceBound())
+        return PureExploration() if (history.asked + slot) % 2 else Averaged(UpperConfidenceBound())
 
     return greedy(known, fantasies, believed[:, k:], rule, partial(_generators, history), effort)
 

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.quasirandom import SobolEngine
 
 from bayesopt import linalg
-from bayesopt.acquisition.base import Acquisition
+from bayesopt.acquisition.base import Acquisition, Partials
 from bayesopt.acquisition.surface import Term
 from bayesopt.kernels.base import CrossCovariance, Pullback
 from bayesopt.surrogates.gp import VARIANCE_FLOOR, GaussianProcess
@@ -53,20 +53,10 @@ def _normals(draws: int, count: int, seed: int) -> Tensor:
 
 
 class Moments(NamedTuple):
-    """Posterior means `(b, m, s)`; variances `(b, m, 1)`, given everything and given observations only."""
+    """Posterior at m points: the mean of each draw `(b, m, s)`, and the variance `(b, m, 1)`."""
 
     mu: Tensor
     var: Tensor
-    var_observed: Tensor
-
-
-class DrawPartials(NamedTuple):
-    """Value `(b, m)` of a batch acquisition and its derivatives, of the shapes of `Moments`."""
-
-    value: Tensor
-    dmu: Tensor
-    dvar: Tensor
-    dvar_observed: Tensor | None
 
 
 class BatchAcquisition(ABC):
@@ -76,8 +66,8 @@ class BatchAcquisition(ABC):
     """
 
     @abstractmethod
-    def partials(self, at: Moments, best: Tensor) -> DrawPartials:
-        """Value and closed-form partial derivatives."""
+    def partials(self, at: Moments, best: Tensor) -> Partials:
+        """Value `(b, m)` and closed-form derivatives, of the shapes of `Moments`."""
 
     @abstractmethod
     def __call__(self, at: Moments, best: Tensor) -> Tensor:
@@ -97,12 +87,12 @@ class Averaged(BatchAcquisition):
         value = self.acquisition(at.mu, at.var, best)
         return value.logsumexp(-1) - math.log(value.shape[-1])
 
-    def partials(self, at: Moments, best: Tensor) -> DrawPartials:
+    def partials(self, at: Moments, best: Tensor) -> Partials:
         each, dmu, dvar = self.acquisition.partials(at.mu, at.var, best)
         total = each.logsumexp(-1, keepdim=True)
         share = (each - total).exp()
         value = total.squeeze(-1) - math.log(each.shape[-1])
-        return DrawPartials(value, share * dmu, (share * dvar).sum(-1, keepdim=True), None)
+        return Partials(value, share * dmu, (share * dvar).sum(-1, keepdim=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,13 +147,9 @@ class Fantasies:
 
     def moments(self, v: Tensor) -> Moments:
         """Posterior where the whitened covariance is v `(b, m, n + k)`."""
-        n = self.gp.y.shape[-1]
         prior = self.gp.prior_variance.view(-1, 1, 1)
-        explained = v * v
-        observed = prior - explained[..., :n].sum(-1, keepdim=True)
-        var = observed - explained[..., n:].sum(-1, keepdim=True)
-        floor = VARIANCE_FLOOR * prior
-        return Moments(v @ self.whitened, torch.maximum(var, floor), torch.maximum(observed, floor))
+        var = prior - (v * v).sum(-1, keepdim=True)
+        return Moments(v @ self.whitened, torch.maximum(var, VARIANCE_FLOOR * prior))
 
     def rows(self, keep: Tensor) -> "Fantasies":
         """Those of some of the studies."""
@@ -191,13 +177,8 @@ class Fantasised(Term):
         known = self.fantasies
         k, pull = known.covariance(F)
         v = k @ known.W.mT
-        value, dmu, dvar, dvar_observed = self.acquisition.partials(
-            known.moments(v), known.best.unsqueeze(-2)
-        )
+        value, dmu, dvar = self.acquisition.partials(known.moments(v), known.best.unsqueeze(-2))
         dv = (dmu @ known.whitened.mT).sub_(v * dvar, alpha=2.0)
-        if dvar_observed is not None:
-            n = known.gp.y.shape[-1]
-            dv[..., :n].sub_(v[..., :n] * dvar_observed, alpha=2.0)
         return value, pull(dv @ known.W)
 
     def rows(self, keep: Tensor) -> "Fantasised":
@@ -230,8 +211,8 @@ class Screen:
     def joined(self, other: "Screen") -> "Screen":
         """These candidates and others."""
         pairs = zip(self._tensors(), other._tensors(), strict=True)
-        X, active, F, k, mu, var, observed, common = (torch.cat([a, b], 1) for a, b in pairs)
-        return Screen(X, active, F, k, Moments(mu, var, observed), common)
+        X, active, F, k, mu, var, common = (torch.cat([a, b], 1) for a, b in pairs)
+        return Screen(X, active, F, k, Moments(mu, var), common)
 
     def _tensors(self) -> tuple[Tensor, ...]:
         return (self.X, self.active, self.F, self.k, *self.at, self.common)
@@ -243,7 +224,7 @@ class Screen:
         v = k @ fantasies.W[:, -1:].mT  # its whitened covariance, one column
         floor = VARIANCE_FLOOR * fantasies.gp.prior_variance.view(-1, 1, 1)
         mu = self.at.mu + v @ fantasies.whitened[:, -1:]
-        at = Moments(mu, torch.maximum(self.at.var - v * v, floor), self.at.var_observed)
+        at = Moments(mu, torch.maximum(self.at.var - v * v, floor))
         return Screen(self.X, self.active, self.F, k, at, self.common)
 
     def value(self, acquisition: BatchAcquisition, best: Tensor) -> Tensor:
