@@ -14,7 +14,8 @@ Notation, everywhere in the package; `*b` stands for any leading batch dimension
     n       observations     d  parameters     m  test points     q  batch size
 """
 
-from bayesopt.optimizer import Optimizer, Replicates, Trial
+from bayesopt.optimizer import Optimizer, Trial
+from bayesopt.replicates import Replicates
 from bayesopt.space import Between, Categorical, Float, Int, Space
 from bayesopt.study import Result, maximize, minimize
 

@@ -1,8 +1,8 @@
-"""Ask and tell: `Optimizer` for one study, `Replicates` for many in lockstep.
+"""Ask and tell: `Optimizer`, a study.
 
 An `Optimizer` is its history; everything else is derived. What it proposes is a pure function of the seed,
-the number of configurations asked for and the set of trials told: not of the order in which they were
-told, nor of the process, nor of whether the state was saved and loaded in between.
+the number of configurations asked for, the set of trials told and what is pending: not of the order in
+which they were told, nor of the process, nor of whether the state was saved and loaded in between.
 """
 
 import logging
@@ -12,7 +12,6 @@ import threading
 from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import wraps
 from itertools import groupby
@@ -244,9 +243,9 @@ class Optimizer:
         Never fails for numerical reasons, and never repeats a configuration that was told or is pending
         while untried ones remain; once a finite space is exhausted, proposes the best ones again.
         """
-        count = 1 if q is None else _checked_count(q)
+        count = 1 if q is None else checked_count(q)
         with self._lock:
-            proposals = _ask([self], count)[0]
+            proposals = ask_together([self], count)[0]
         return proposals[0] if q is None else proposals
 
     def tell(self, configs: Mapping[str, Any] | Sequence[Mapping[str, Any]], values: object) -> None:
@@ -442,7 +441,7 @@ class Optimizer:
         return [dict(config) for config in configs]
 
 
-def _ask(studies: Sequence[Optimizer], q: int) -> list[list[Config]]:
+def ask_together(studies: Sequence[Optimizer], q: int) -> list[list[Config]]:
     """q proposals for each study; those in the same situation advance as one tensor program."""
     configs: list[list[Config]] = [[] for _ in studies]
     new = []  # how many proposals of each study can be untried ones
@@ -536,85 +535,6 @@ def _stack(histories: Sequence[History]) -> History:
     )
 
 
-class Replicates:
-    """S independent studies of one space, advanced in lockstep as one tensor program.
-
-    Each study proposes what its own `Optimizer` with its seed would, to rounding; S of them cost far less
-    than S times one, because the engine's small tensor operations are dominated by their overhead.
-
-    Args:
-        space, method, acquisition, batch, device, maximize: as for `Optimizer`.
-        seeds: one for each study.
-
-    >>> from bayesopt import Float
-    >>> studies = Replicates({"x": Float(0.0, 1.0)}, seeds=[0, 1, 2])
-    >>> configs = studies.ask()
-    >>> studies.tell(configs, [config["x"] for config in configs])
-    >>> len(studies), len(configs)
-    (3, 3)
-    """
-
-    def __init__(
-        self,
-        space: Space | Mapping[str, Any],
-        seeds: Iterable[int],
-        *,
-        method: str = "auto",
-        acquisition: str = "log_ei",
-        batch: str = "auto",
-        device: str | torch.device = "auto",
-        maximize: bool = False,
-    ) -> None:
-        shared = Space(space)
-        self.studies = tuple(
-            Optimizer(
-                shared, seed=seed, method=method, acquisition=acquisition, batch=batch, device=device,
-                maximize=maximize,
-            )
-            for seed in seeds
-        )  # fmt: skip
-        if not self.studies:
-            raise ValueError("Replicates needs at least one seed, got none")
-
-    def __len__(self) -> int:
-        return len(self.studies)
-
-    @overload
-    def ask(self) -> list[Config]: ...
-    @overload
-    def ask(self, q: int) -> list[list[Config]]: ...
-    def ask(self, q: int | None = None) -> list[Config] | list[list[Config]]:
-        """The next configuration of each study, or lists of the next q of each."""
-        count = 1 if q is None else _checked_count(q)
-        with self._locked():
-            proposals = _ask(self.studies, count)
-        return [each[0] for each in proposals] if q is None else proposals
-
-    def tell(self, configs: Sequence[Any], values: Sequence[Any]) -> None:
-        """Report to each study one outcome, or a list of them, as `Optimizer.tell`; all or nothing."""
-        configs, values = list(configs), list(values)
-        if not len(configs) == len(values) == len(self):
-            raise ValueError(
-                f"tell expects {len(self)} configurations and values, one for each study, "
-                f"got {len(configs)} configurations and {len(values)} values"
-            )
-        checked = [s._checked(c, v) for s, c, v in zip(self.studies, configs, values, strict=True)]
-        with self._locked():
-            for study, results in zip(self.studies, checked, strict=True):
-                study._commit(results)
-
-    def _locked(self) -> ExitStack:
-        stack = ExitStack()
-        for study in self.studies:
-            stack.enter_context(study._lock)
-        return stack
-
-    @property
-    def best(self) -> list[Trial | None]:
-        """Best trial of each study."""
-        return [study.best for study in self.studies]
-
-
 def _checked_value(value: object) -> float | None:
     """A finite float, or None for a failed evaluation."""
     if value is None:
@@ -638,7 +558,8 @@ def _checked_seed(seed: object) -> int:
     return int(seed)
 
 
-def _checked_count(q: object) -> int:
+def checked_count(q: object) -> int:
+    """A number of configurations to ask for; ValueError if it is none."""
     if isinstance(q, bool) or not isinstance(q, numbers.Integral) or int(q) < 1:
         raise ValueError(f"ask expects a number of configurations >= 1, got {q!r}")
     return int(q)

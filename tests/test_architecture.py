@@ -32,6 +32,7 @@ LAYERS = (
     ("acquisition",),
     ("proposals",),
     ("optimizer",),
+    ("replicates",),
     ("workers",),
     ("study",),
     ("interop", "cli", "demo", "plots"),
