@@ -108,9 +108,13 @@ DRAWS, JOINT_DRAWS = 32, 128
 #: Observed points whose value is drawn where outcomes are noisy, to draw the incumbent.
 CONTENDERS = 16
 
-#: Most evaluations unfinished at once for which "auto" takes qLogEI, and UCB-PE, as measured by
-#: `python -m benchmarks workers`; drawing functions is all that stays quick beyond.
-LARGEST_QLOGEI, LARGEST_UCB_PE = 8, 128
+#: Most evaluations unfinished at once for which "auto" asks for a batch by qLogEI. Past it, and for one
+#: proposal at a time beside pending ones, UCB-PE reaches the same regret sooner.
+LARGEST_QLOGEI = 8
+
+#: Most evaluations unfinished at once that "auto" chooses one after the other: beyond, only drawing
+#: functions stays quick.
+LARGEST_GREEDY = 128
 
 #: Largest batch that is climbed jointly at the end.
 JOINT = 16
@@ -147,11 +151,11 @@ def propose_gp(
         gp = gp.condition_on(F_failed, gp.marginals(F_failed)[0])  # nothing new is to be learnt there
     surface = Surface.over(model.space, model.embedding, gp, *terms)
     known = Situation(surface, X, z, history.known())
-    outstanding = q + history.X_pending.shape[1]
     acquisition = acquisition.log_form()
-    if outstanding == 1 and not acquisition.is_noisy:
+    pending = history.X_pending.shape[1]
+    if q + pending == 1 and not acquisition.is_noisy:
         return _propose_one(known, Pointwise(gp, acquisition, best), history, effort)
-    rule = batch_rule(batch, acquisition, outstanding)
+    rule = batch_rule(batch, acquisition, q, pending)
     if rule == "thompson":
         return _thompson(known, gp, history, q)
     if rule == "ucb_pe":
@@ -159,13 +163,16 @@ def propose_gp(
     return _improve(known, gp, best, contenders, history, q, acquisition, effort)
 
 
-def batch_rule(batch: str, acquisition: Acquisition, outstanding: int) -> str:
-    """What "auto" stands for when so many evaluations will be unfinished at once."""
+def batch_rule(batch: str, acquisition: Acquisition, q: int, pending: int) -> str:
+    """What "auto" stands for; an acquisition other than EI is taken at its word."""
     if batch != "auto":
         return batch
-    if outstanding > LARGEST_UCB_PE:
+    if q + pending > LARGEST_GREEDY:
         return "thompson"
-    return "qlogei" if acquisition.is_log and outstanding <= LARGEST_QLOGEI else "ucb_pe"
+    if not acquisition.is_log:
+        return "ucb_pe"
+    together = q > 1 and q + pending <= LARGEST_QLOGEI
+    return "qlogei" if together or type(acquisition) is not LogExpectedImprovement else "ucb_pe"
 
 
 def _rows_where(mask: Tensor, values: Tensor) -> Tensor:
