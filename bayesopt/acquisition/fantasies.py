@@ -13,8 +13,8 @@ Le Riche & Carraro (2010).
 
 The expected improvement of x on top of a batch, `E max(min(best, f_1 .. f_k) - f(x), 0)`, is then the mean
 over s of the analytic EI at (mu_s, var) against `best_s`: the part of qEI that x adds (Wilson, Hutter &
-Deisenroth 2018, eq. (9), with the inner expectation in closed form). 32 draws do what takes plain Monte
-Carlo a thousand: see `python -m benchmarks batch`.
+Deisenroth 2018, eq. (9), with the inner expectation in closed form). So 32 draws are
+enough: see `python -m benchmarks batch`.
 """
 
 import math
