@@ -103,7 +103,7 @@ class _WarmStarts:
 
 @dataclass(frozen=True, eq=False)
 class _SharedWarmStarts:
-    """The warm starts of several studies as one `proposals.Cache`."""
+    """The warm starts of several studies as one `prefixes.Cache`."""
 
     studies: "Sequence[Optimizer]"
     numbers: list[dict[str, list[int]]]  # of the trials of each history, by study and kind
@@ -336,8 +336,11 @@ class Optimizer:
             if asked.key == key:
                 return self._pending.pop(i)
         self._known[key] += 1
+        return self._entry(config, None)
+
+    def _entry(self, config: Config, at: int | None) -> _Asked:
         X, active = self.space.encode([config])
-        return _Asked(config, key, X[0].numpy(), active[0].numpy(), None)
+        return _Asked(config, self.space.key(config), X[0].numpy(), active[0].numpy(), at)
 
     # -------------------------------------------------------------------------------------------- state
 
@@ -401,9 +404,7 @@ class Optimizer:
         self.__dict__.update(loaded.__getstate__())
 
     def _restored(self, entry: Mapping[str, Any]) -> _Asked:
-        config = self.space.validate(entry["config"])
-        X, active = self.space.encode([config])
-        return _Asked(config, self.space.key(config), X[0].numpy(), active[0].numpy(), entry["asked_at"])
+        return self._entry(self.space.validate(entry["config"]), entry["asked_at"])
 
     # ------------------------------------------------------------------------------------------ history
 

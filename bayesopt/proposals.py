@@ -1,7 +1,7 @@
 """Proposals as pure functions of (seed, history), for a batch of studies at once.
 
 `propose_gp` is the engine's one path from histories to configurations: outcome transform, fit, acquisition,
-maximiser. It keeps nothing: `Optimizer` holds the history, `warm_starts` is a cache that can be dropped.
+maximiser. It keeps nothing: `Optimizer` holds the history, `Cache` can be dropped.
 """
 
 from dataclasses import dataclass
@@ -139,19 +139,19 @@ def propose_gp(
     """
     F = model.embedding(history.X, history.active)
     failed = ~torch.isfinite(history.y)
+    acquisition = acquisition.log_form()
     X, y, F_known = (_rows_where(~failed, t) for t in (history.X, history.y, F))
     gp = fit_surrogate(model, F_known, y, cache)
     best = gp.fitted().amin(-1, keepdim=True)
+    contenders = _contenders(gp) if acquisition.is_noisy else gp.X[:, :0]
     z = gp.y if gp.y.shape == y.shape else half_rank(y)  # a long history is thinned
     terms: tuple[Term, ...] = ()
-    contenders = _contenders(gp)
     if bool(failed.any()):
         terms = (_feasibility(*fit_feasibility(model, F, failed, cache)),)
         F_failed = _rows_where(failed, F)
         gp = gp.condition_on(F_failed, gp.marginals(F_failed)[0])  # nothing new is to be learnt there
     surface = Surface.over(model.space, model.embedding, gp, *terms)
     known = Situation(surface, X, z, history.known())
-    acquisition = acquisition.log_form()
     pending = history.X_pending.shape[1]
     if q + pending == 1 and not acquisition.is_noisy:
         return _propose_one(known, Pointwise(gp, acquisition, best), history, effort)
@@ -181,7 +181,7 @@ def _rows_where(mask: Tensor, values: Tensor) -> Tensor:
 
 
 def _propose_one(known: Situation, term: Pointwise, history: History, effort: Effort) -> Tensor:
-    generators = [generator(seed, history.asked, 0) for seed in history.seeds]
+    generators = _generators(history, 0)
     space = known.surface.space
     draws = Draws.of(generators, space.dim, effort.sobol, effort.local, known.X.device)
     points, value = maximize(known.surface.of(term, *known.surface.terms), known.X, known.z, draws, effort)
@@ -207,6 +207,13 @@ def _generators(history: History, slot: int) -> list[torch.Generator]:
     return [generator(seed, history.asked, slot) for seed in history.seeds]
 
 
+def _beside(unfinished: Tensor, gp: GaussianProcess, best: Tensor, e: Tensor) -> tuple[Fantasies, Tensor]:
+    """The fantasies of k unfinished points, by their share of the innovations e, and the rest of e."""
+    k = unfinished.shape[1]
+    fantasies = Fantasies.of(gp, best, e.shape[-1])
+    return fantasies.extend(unfinished, e[:, :k]) if k else fantasies, e[:, k:]
+
+
 def _improve(
     known: Situation, gp: GaussianProcess, best: Tensor, contenders: Tensor, history: History, q: int,
     acquisition: Acquisition, effort: Effort,
@@ -215,12 +222,11 @@ def _improve(
     unfinished = _pending(known, history)
     if acquisition.is_noisy:  # the incumbent is the best of what is drawn at the observed points
         unfinished, best = torch.cat([contenders, unfinished], 1), torch.full_like(best, torch.inf)
-    k = unfinished.shape[1]
 
     def start(draws: int) -> tuple[Fantasies, Tensor]:
-        e = torch.stack([innovations(draws, k + q, seed) for seed in history.seeds]).to(best.device)
-        fantasies = Fantasies.of(gp, best, draws)
-        return fantasies.extend(unfinished, e[:, :k]) if k else fantasies, e[:, k:]
+        count = unfinished.shape[1] + q
+        e = torch.stack([innovations(draws, count, seed) for seed in history.seeds]).to(best.device)
+        return _beside(unfinished, gp, best, e)
 
     X = greedy(
         known, *start(DRAWS), lambda slot: Averaged(acquisition), partial(_generators, history), effort
@@ -235,15 +241,11 @@ def _explore(
     """Every other proposal by upper confidence bound, the rest by pure exploration."""
     pending = _pending(known, history)
     believed = best.new_zeros(len(best), pending.shape[1] + q, 1)
-    k = pending.shape[1]
-    fantasies = Fantasies.of(gp, best, 1)
-    if k:
-        fantasies = fantasies.extend(pending, believed[:, :k])
 
     def rule(slot: int) -> BatchAcquisition:
         return PureExploration() if (history.asked + slot) % 2 else Averaged(UpperConfidenceBound())
 
-    return greedy(known, fantasies, believed[:, k:], rule, partial(_generators, history), effort)
+    return greedy(known, *_beside(pending, gp, best, believed), rule, partial(_generators, history), effort)
 
 
 def _thompson(known: Situation, gp: GaussianProcess, history: History, q: int) -> Tensor:

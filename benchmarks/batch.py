@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bayesopt import Float, Optimizer, Space
+from bayesopt import Optimizer
 from bayesopt.surrogates.gp import GaussianProcess
 from bayesopt.surrogates.model import Model
 from bayesopt.surrogates.prefixes import fit_surrogate
-from benchmarks.histories import History, history_of
+from benchmarks.histories import History, history_of, unit_box
 from benchmarks.quality import DictCache
 from benchmarks.report import Report, Table, number, progress, spread
 from benchmarks.scaling import memory_in_use, run_python
@@ -68,15 +68,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 # ------------------------------------------------------------------------------------- beside BoTorch
 
 
-def box(d: int) -> Space:
-    """The unit box."""
-    return Space({f"x{j}": Float(0.0, 1.0) for j in range(d)})
-
-
 def running_study(history: History, q: int, rule: str) -> Optimizer:
     """A study that has asked for the whole history, in order, and waits for the last q results."""
     d = history.X.shape[1]
-    study = Optimizer(box(d), seed=history.seed, batch=rule)
+    study = Optimizer(unit_box(d), seed=history.seed, batch=rule)
     configs = [{f"x{j}": float(v) for j, v in enumerate(x)} for x in history.X]
     done = len(configs) - q
     entries = [{"config": config, "asked_at": i} for i, config in enumerate(configs)]
@@ -105,7 +100,7 @@ def our_batch(history: History, q: int, rule: str) -> tuple[Tensor, float, float
 
 def our_posterior(history: History) -> GaussianProcess:
     """The fit behind `our_batch`, without a batch dimension."""
-    model = Model.of(box(history.X.shape[1]), torch.device("cpu"))
+    model = Model.of(unit_box(history.X.shape[1]), torch.device("cpu"))
     X, y = torch.from_numpy(history.X)[None], torch.from_numpy(history.y)[None]
     with torch.no_grad():
         return fit_surrogate(model, X, y, DictCache()).select(0)
@@ -212,7 +207,7 @@ def size_probe(n: int, d: int, q: int, rule: str, repeats: int) -> None:
     from scipy.spatial.distance import pdist
 
     our_batch(history_of(0, 20, 2), 4, "auto")  # what is loaded once is not the batch's
-    history, model = history_of(1, n, d), box(d)
+    history, model = history_of(1, n, d), unit_box(d)
     study = running_study(history, 1, rule)
     study.tell(study.pending, history.y[-1:].tolist())
     before = memory_in_use(peak=False)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bayesopt import Float, Space
 from benchmarks.problems import CENTRED, Array, Problem, branin_problem, hartmann_bowl, matern_sample, shifted
 
 
@@ -16,6 +17,11 @@ class History:
     layout: str
     X: Array
     y: Array
+
+
+def unit_box(d: int) -> Space:
+    """The space of the histories."""
+    return Space({f"x{j}": Float(0.0, 1.0) for j in range(d)})
 
 
 def random_history(seed: int, sizes: tuple[int, int] = (10, 150)) -> History:

@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bayesopt import Float, Space
 from bayesopt.acquisition import LogExpectedImprovement, Pointwise, Surface, maximize
 from bayesopt.acquisition.candidates import Draws
 from bayesopt.acquisition.maximizer import DEFAULT_EFFORT
@@ -36,7 +35,7 @@ from bayesopt.surrogates.model import Model
 from bayesopt.surrogates.outcomes import half_rank
 from bayesopt.surrogates.prefixes import fit_surrogate
 from bayesopt.surrogates.priors import Priors
-from benchmarks.histories import History, random_history
+from benchmarks.histories import History, random_history, unit_box
 from benchmarks.report import Report, Row, Table, number, percent, progress
 
 if TYPE_CHECKING:
@@ -254,7 +253,7 @@ def compare_acquisitions(model: Model, gp: GaussianProcess, X: Tensor, seed: int
 
 def compare(history: History) -> Outcome:
     """Both comparisons on one history."""
-    space = Space({f"x{j}": Float(0.0, 1.0) for j in range(history.X.shape[1])})
+    space = unit_box(history.X.shape[1])
     model = Model.of(space, torch.device("cpu"))
     X, y = torch.from_numpy(history.X)[None], torch.from_numpy(history.y)[None]
     gp, fits = compare_fits(model, X, y, history.seed)

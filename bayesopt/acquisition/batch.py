@@ -7,25 +7,24 @@ import torch
 from torch import Tensor
 
 from bayesopt import bfgs
-from bayesopt.acquisition.candidates import Draws
-from bayesopt.acquisition.distinct import first_free, is_taken
+from bayesopt.acquisition.candidates import Draws, gumbel
+from bayesopt.acquisition.distinct import SAME, first_free, is_taken
 from bayesopt.acquisition.fantasies import BatchAcquisition, Fantasies, Fantasised, Screen
 from bayesopt.acquisition.joint import JointPosterior, QLogExpectedImprovement
 from bayesopt.acquisition.maximizer import (
     DEFAULT_EFFORT,
     Effort,
+    best_of,
     candidates,
     climbed_columns,
     enumerated,
     polish,
+    ranked,
 )
 from bayesopt.acquisition.surface import Surface
 
 #: Of the slots after the first: their candidates include what the slots before them climbed to.
 LATER = replace(DEFAULT_EFFORT, starts=6, options=replace(DEFAULT_EFFORT.options, evaluations=3))
-
-#: Candidates kept at hand in case the better ones are taken.
-_SPARE = 64
 
 #: Generators of slot i, one for each study.
 Generators = Callable[[int], list[torch.Generator]]
@@ -82,12 +81,12 @@ def greedy(
         acquisition = rule(slot)
         value = screen.value(acquisition, fantasies.best)
         source = generators(slot) if slot else first
-        points, point_value = _spare(screen, value)
+        points, point_value = best_of(screen.X, value)
         if grid is None:
             target = surface.of(Fantasised(fantasies, acquisition), *surface.terms)
-            gumbel = _gumbel(source, value) if slot else draws.gumbel
-            found, found_value = polish(target, screen.X, value, gumbel, LATER if slot else effort)
-            found, found_value = _ranked(found, found_value)
+            noise = _gumbel(source, value) if slot else draws.gumbel
+            found, found_value = polish(target, screen.X, value, noise, LATER if slot else effort)
+            found, found_value = ranked(found, found_value)
             points = torch.cat([found, points], 1)
             point_value = torch.cat([found_value, point_value], 1)
             screen = screen.joined(_screen(surface, *space.snap(found), fantasies))
@@ -105,19 +104,9 @@ def _screen(surface: Surface, X: Tensor, active: Tensor, fantasies: Fantasies) -
     return Screen.of(X, active, surface.embedding(X, active), common, fantasies)
 
 
-def _spare(screen: Screen, value: Tensor) -> tuple[Tensor, Tensor]:
-    value, order = value.topk(min(_SPARE, value.shape[1]), -1)
-    return screen.X.gather(1, order[..., None].expand(-1, -1, screen.X.shape[-1])), value
-
-
-def _ranked(X: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    value, order = value.sort(dim=-1, descending=True, stable=True)
-    return X.gather(1, order[..., None].expand_as(X)), value
-
-
 def _gumbel(source: list[torch.Generator], like: Tensor) -> Tensor:
     uniform = [torch.rand(like.shape[1], generator=g, dtype=torch.float64) for g in source]
-    return -torch.log(-torch.log(torch.stack(uniform).to(like.device).clamp(1e-12, 1 - 1e-12)))
+    return gumbel(torch.stack(uniform).to(like.device))
 
 
 @torch.no_grad()
@@ -133,7 +122,7 @@ def climb_jointly(
     surface, space = known.surface, known.surface.space
     b, q, d = X.shape
     free = torch.tensor(climbed_columns(space), device=X.device)
-    scale = surface.scale.clamp(0.02, 1.0).unsqueeze(1)
+    scale = surface.scale.unsqueeze(1)
     _, active = space.snap(X)
     acquisition = QLogExpectedImprovement()
 
@@ -154,5 +143,5 @@ def climb_jointly(
     before = posterior.value(acquisition, surface.embedding(X, active))
     after = posterior.value(acquisition, surface.embedding(found, on))
     others = torch.cdist(found, found, p=torch.inf) + torch.eye(q, dtype=X.dtype, device=X.device)
-    good = (after > before) & ~is_taken(found, known.taken).any(-1) & (others.flatten(1).amin(-1) > 1e-9)
+    good = (after > before) & ~is_taken(found, known.taken).any(-1) & (others.flatten(1).amin(-1) > SAME)
     return torch.where(good[:, None, None], found, X)

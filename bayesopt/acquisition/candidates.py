@@ -51,8 +51,13 @@ class Draws:
         return cls(
             shift=shift[:, None], pick=pick, scale=scale[..., None],
             moved=moved.view(b, local, d), fresh=fresh.view(b, local, d), noise=noise,
-            gumbel=-torch.log(-torch.log(flat.clamp(1e-12, 1 - 1e-12))),
+            gumbel=gumbel(flat),
         )  # fmt: skip
+
+
+def gumbel(uniform: Tensor) -> Tensor:
+    """Standard Gumbel noise from uniforms."""
+    return -torch.log(-torch.log(uniform.clamp(1e-12, 1 - 1e-12)))
 
 
 @lru_cache(maxsize=64)

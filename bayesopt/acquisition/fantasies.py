@@ -30,12 +30,12 @@ from torch.quasirandom import SobolEngine
 from bayesopt import linalg
 from bayesopt.acquisition.base import Acquisition, Partials
 from bayesopt.acquisition.surface import Term
-from bayesopt.kernels.base import CrossCovariance, Pullback
+from bayesopt.kernels.base import CrossCovariance
 from bayesopt.surrogates.gp import VARIANCE_FLOOR, GaussianProcess
 
 #: Added to the variance of an unfinished point, as a multiple of the prior's: f itself has no noise, and
 #: two unfinished points in one place must not make W singular.
-_NUGGET = 1e-10
+NUGGET = 1e-10
 
 #: Draws by which the many candidates of a batch are compared; those that are climbed are compared by all.
 SCREENING_DRAWS = 8
@@ -118,18 +118,20 @@ class Fantasies:
         return cls(gp, gp.X, gp.W, whitened, best.expand(-1, draws))
 
     @property
-    def _kernel_theta(self) -> Tensor:
+    def kernel_theta(self) -> Tensor:
+        """Hyper-parameters without the noise."""
         return self.gp.theta[..., :-1]
 
     @cached_property
-    def _covariance(self) -> CrossCovariance:
-        return self.gp.kernel.towards(self._kernel_theta, self.F)
+    def covariance(self) -> CrossCovariance:
+        """Covariance `(b, m, n + k)` of any features with observations and unfinished points."""
+        return self.gp.kernel.towards(self.kernel_theta, self.F)
 
     def extend(self, F: Tensor, e: Tensor) -> "Fantasies":
         """With k more unfinished points F `(b, k, D)` and their innovations e `(b, k, s)`."""
         kernel = self.gp.kernel
-        B, C = kernel.cross(self._kernel_theta, self.F, F), kernel.gram(self._kernel_theta, F)
-        C.diagonal(dim1=-2, dim2=-1).add_(_NUGGET * self.gp.prior_variance.unsqueeze(-1))
+        B, C = kernel.cross(self.kernel_theta, self.F, F), kernel.gram(self.kernel_theta, F)
+        C.diagonal(dim1=-2, dim2=-1).add_(NUGGET * self.gp.prior_variance.unsqueeze(-1))
         V, M, W = linalg.append_inverse(self.W, B, C)
         outcomes = V.mT @ self.whitened + M @ e
         best = torch.minimum(self.best, outcomes.amin(-2))
@@ -140,10 +142,6 @@ class Fantasies:
             torch.cat([self.whitened, e.expand_as(outcomes)], -2),
             best,
         )
-
-    def covariance(self, F: Tensor) -> tuple[Tensor, Pullback]:
-        """Covariance `(b, m, n + k)` of F with observations and unfinished points, and its pullback."""
-        return self._covariance(F)
 
     def moments(self, v: Tensor) -> Moments:
         """Posterior where the whitened covariance is v `(b, m, n + k)`."""
@@ -219,7 +217,7 @@ class Screen:
 
     def extended(self, fantasies: Fantasies) -> "Screen":
         """After one more unfinished point, the last of these fantasies: O(m (n + k))."""
-        new = fantasies.gp.kernel.cross(fantasies.gp.theta[..., :-1], self.F, fantasies.F[:, -1:])
+        new = fantasies.gp.kernel.cross(fantasies.kernel_theta, self.F, fantasies.F[:, -1:])
         k = torch.cat([self.k, new], -1)
         v = k @ fantasies.W[:, -1:].mT  # its whitened covariance, one column
         floor = VARIANCE_FLOOR * fantasies.gp.prior_variance.view(-1, 1, 1)

@@ -17,10 +17,7 @@ import torch
 from torch import Tensor
 
 from bayesopt import linalg
-from bayesopt.acquisition.fantasies import Fantasies
-
-#: Least variance of a point of the batch given the others, as a multiple of the prior's.
-_NUGGET = 1e-10
+from bayesopt.acquisition.fantasies import NUGGET, Fantasies
 
 
 class JointAcquisition(ABC):
@@ -89,9 +86,8 @@ def _fat_relu(x: Tensor, tau: float) -> tuple[Tensor, Tensor]:
     """`tau (softplus(x / tau) + 0.1 / (1 + (x / tau)^2))` and its derivative; Ament et al., eq. (12)."""
     t = x / tau
     square = 1 + t * t
-    return tau * (torch.nn.functional.softplus(t) + 0.1 / square), torch.sigmoid(
-        t
-    ) - 0.2 * t / square.square()
+    value = tau * (torch.nn.functional.softplus(t) + 0.1 / square)
+    return value, torch.sigmoid(t) - 0.2 * t / square.square()
 
 
 @dataclass(frozen=True)
@@ -156,9 +152,9 @@ class JointPosterior:
         known = self.fantasies
         k, pull = known.covariance(F)
         v = k @ known.W.mT
-        gram, pull_gram = known.gp.kernel.towards(known.gp.theta[..., :-1], F)(F)
+        gram, pull_gram = known.gp.kernel.towards(known.kernel_theta, F)(F)
         Sigma = gram - v @ v.mT
-        Sigma.diagonal(dim1=-2, dim2=-1).add_(_NUGGET * known.gp.prior_variance.unsqueeze(-1))
+        Sigma.diagonal(dim1=-2, dim2=-1).add_(NUGGET * known.gp.prior_variance.unsqueeze(-1))
         M = linalg.robust_cholesky(Sigma)
         mu = v @ known.whitened
         value, df, dmu = acquisition.partials(mu + M @ self.base, mu, known.best)

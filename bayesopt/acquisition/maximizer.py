@@ -68,13 +68,12 @@ def maximize(
     grid = enumerated(space)
     if grid is not None:
         points, active = (t.to(X.device).expand(X.shape[0], *t.shape) for t in grid)
-        return _ranked(points, surface.value(points, active))
+        return ranked(points, surface.value(points, active))
     raw, active = candidates(space, X, z, draws, effort)
     raw_value = surface.value(raw, active)
     points, value = polish(surface, raw, raw_value, draws.gumbel, effort)
-    spare = raw_value.topk(min(64, raw_value.shape[1]), -1).indices
-    points = torch.cat([points, _take(raw, spare)], 1)
-    return _ranked(points, torch.cat([value, raw_value.gather(1, spare)], 1))
+    spare, spare_value = best_of(raw, raw_value)
+    return ranked(torch.cat([points, spare], 1), torch.cat([value, spare_value], 1))
 
 
 def candidates(space: Space, X: Tensor, z: Tensor, draws: Draws, effort: Effort) -> tuple[Tensor, Tensor]:
@@ -104,14 +103,22 @@ def enumerated(space: Space) -> tuple[Tensor, Tensor] | None:
     return space.encode(list(space.grid()))
 
 
-def _take(X: Tensor, index: Tensor) -> Tensor:
+def take(X: Tensor, index: Tensor) -> Tensor:
+    """The points `(b, k, d)` at places `(b, k)` of `X (b, m, d)`."""
     return X.gather(1, index[..., None].expand(-1, -1, X.shape[-1]))
 
 
-def _ranked(X: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+def best_of(X: Tensor, value: Tensor, count: int = 64) -> tuple[Tensor, Tensor]:
+    """Some of the best candidates, best first: kept at hand in case what was climbed to is taken."""
+    value, order = value.topk(min(count, value.shape[1]), -1)
+    return take(X, order), value
+
+
+def ranked(X: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Points and values, best first."""
     # Stable: equal values (a flat acquisition) keep the candidates' order on every device.
     value, order = value.sort(dim=-1, descending=True, stable=True)
-    return _take(X, order), value
+    return take(X, order), value
 
 
 def _starts(X: Tensor, value: Tensor, gumbel: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -121,7 +128,7 @@ def _starts(X: Tensor, value: Tensor, gumbel: Tensor, count: int) -> tuple[Tenso
     spread = torch.nan_to_num(value, neginf=-1e300).std(-1, keepdim=True).clamp(1e-9, 1e9)
     score = (value / (0.3 * spread) + gumbel).scatter(1, best, -torch.inf)
     index = torch.cat([best, score.topk(count - best.shape[1], -1).indices], 1)
-    return _take(X, index), value.gather(1, index)
+    return take(X, index), value.gather(1, index)
 
 
 def climbed_columns(space: Space) -> list[bool]:
@@ -139,7 +146,7 @@ def _climb(surface: Surface, X: Tensor, value: Tensor, effort: Effort) -> tuple[
     if not any(climbed):
         return X, value
     free = torch.tensor(climbed, device=X.device)
-    scale = surface.scale.clamp(0.02, 1.0).unsqueeze(1)
+    scale = surface.scale.unsqueeze(1)
     lower = torch.where(free, 0.0, X) / scale
     upper = torch.where(free, 1.0, X) / scale
     # Activity stays as it is at the start: a climb across a condition on a number would meet a cliff.
@@ -191,7 +198,7 @@ def _move(surface: Surface, X: Tensor, value: Tensor, effort: Effort) -> tuple[T
     moves = moves_of(surface.space)
     if not len(moves):
         return X, value
-    X, value = _ranked(X, value)
+    X, value = ranked(X, value)
     rest = X[:, effort.moved :], value[:, effort.moved :]
     X, value = X[:, : effort.moved], value[:, : effort.moved]
     shorter = replace(effort.options, evaluations=max(4, effort.options.evaluations // 2))

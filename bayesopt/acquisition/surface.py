@@ -134,9 +134,9 @@ class Surface:
 
 
 def _lengthscales(gp: GaussianProcess, d: int) -> Tensor:
-    """Lengthscale of each parameter `(b, d)`, 1 where the kernel has no single one."""
+    """Lengthscale of each parameter `(b, d)` within [0.02, 1], 1 where the kernel has no single one."""
     if isinstance(gp.kernel, Stationary) and gp.kernel.columns is None:
-        return gp.theta[:, :d].exp()
+        return gp.theta[:, :d].exp().clamp(0.02, 1.0)
     return gp.theta.new_ones(gp.theta.shape[0], d)
 
 

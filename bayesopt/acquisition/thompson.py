@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bayesopt import bfgs
 from bayesopt.acquisition.candidates import Draws
-from bayesopt.acquisition.distinct import is_taken, untried
+from bayesopt.acquisition.distinct import SAME, is_taken, untried
 from bayesopt.acquisition.maximizer import Effort, candidates, climb, enumerated
 from bayesopt.acquisition.surface import Surface, Term
 from bayesopt.surrogates.gp import GaussianProcess, Paths
@@ -119,7 +119,7 @@ def _distinct(
 ) -> Tensor:
     """The points in order, a repeated one replaced by its function's best candidate that is still free."""
     known = torch.cat([taken, points])
-    again = torch.cdist(points, known, p=torch.inf) < 1e-9
+    again = torch.cdist(points, known, p=torch.inf) < SAME
     again &= torch.arange(len(known), device=again.device) < len(taken) + torch.arange(
         len(points), device=again.device
     ).unsqueeze(-1)
