@@ -24,15 +24,9 @@ from torch import Tensor
 from bayesopt import linalg
 from bayesopt.acquisition import ACQUISITIONS
 from bayesopt.acquisition.distinct import is_taken, untried
-from bayesopt.proposals import (
-    BATCHES,
-    History,
-    design_size,
-    generator,
-    propose_gp,
-    random_point,
-    sobol_point,
-)
+from bayesopt.methods.gp import BATCHES, propose_gp
+from bayesopt.methods.history import History, generator
+from bayesopt.methods.quasi_random import design_size, random_point, sobol_point
 from bayesopt.space import Space
 from bayesopt.surrogates.gp import Optimum
 from bayesopt.surrogates.model import Model

@@ -29,7 +29,7 @@ from torch import Tensor
 from bayesopt.acquisition import LogExpectedImprovement, Pointwise, Surface, maximize
 from bayesopt.acquisition.candidates import Draws
 from bayesopt.acquisition.maximizer import DEFAULT_EFFORT
-from bayesopt.proposals import generator
+from bayesopt.methods.history import generator
 from bayesopt.surrogates.gp import GaussianProcess, Optimum, negative_log_posterior
 from bayesopt.surrogates.model import Model
 from bayesopt.surrogates.outcomes import half_rank

@@ -30,7 +30,7 @@ LAYERS = (
     ("kernels",),
     ("surrogates",),
     ("acquisition",),
-    ("proposals",),
+    ("methods",),
     ("optimizer",),
     ("replicates",),
     ("workers",),

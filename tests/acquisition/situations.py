@@ -4,7 +4,7 @@ import torch
 
 from bayesopt import Categorical, Float, Int, Space
 from bayesopt.kernels import Embedding, Stationary
-from bayesopt.proposals import generator
+from bayesopt.methods.history import generator
 from bayesopt.surrogates.gp import fit
 from bayesopt.surrogates.outcomes import half_rank
 from bayesopt.surrogates.priors import default_priors

@@ -16,7 +16,7 @@ from bayesopt.acquisition.fantasies import Averaged, Fantasies, innovations
 from bayesopt.acquisition.joint import JointPosterior, QExpectedImprovement, QLogExpectedImprovement
 from bayesopt.acquisition.thompson import thompson
 from bayesopt.interop.botorch import BoTorchModel
-from bayesopt.proposals import generator
+from bayesopt.methods.history import generator
 from tests.acquisition.situations import MIXED, SMOOTH, posterior, some_points
 
 Q = 4

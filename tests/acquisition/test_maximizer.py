@@ -14,7 +14,7 @@ from bayesopt.acquisition.maximizer import DEFAULT_EFFORT
 from bayesopt.beliefs import Normal
 from bayesopt.interop.botorch import BoTorchModel
 from bayesopt.kernels import Embedding, Stationary
-from bayesopt.proposals import generator
+from bayesopt.methods.history import generator
 from bayesopt.surrogates.gp import fit
 from bayesopt.surrogates.outcomes import half_rank
 from bayesopt.surrogates.priors import default_priors

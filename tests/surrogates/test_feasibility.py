@@ -3,7 +3,7 @@
 import torch
 
 from bayesopt import Float, Space
-from bayesopt.proposals import generator
+from bayesopt.methods.history import generator
 from bayesopt.surrogates.feasibility import fit_feasibility
 from bayesopt.surrogates.model import Model
 

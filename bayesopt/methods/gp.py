@@ -1,16 +1,13 @@
-"""Proposals as pure functions of (seed, history), for a batch of studies at once.
+"""The Gaussian-process method, for a batch of studies at once.
 
-`propose_gp` is the engine's one path from histories to configurations: outcome transform, fit, acquisition,
-maximiser. It keeps nothing: `Optimizer` holds the history, `Cache` can be dropped.
+`propose_gp` goes from histories to configurations: outcome transform, fit, acquisition, maximiser. It keeps
+nothing: `Optimizer` holds the history, `Cache` can be dropped.
 """
 
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.quasirandom import SobolEngine
 
 from bayesopt import bfgs
 from bayesopt.acquisition import (
@@ -30,74 +27,12 @@ from bayesopt.acquisition.fantasies import Averaged, BatchAcquisition, Fantasies
 from bayesopt.acquisition.maximizer import DEFAULT_EFFORT, Effort
 from bayesopt.acquisition.surface import Term
 from bayesopt.acquisition.thompson import thompson
-from bayesopt.space import Space
+from bayesopt.methods.history import History, generator
 from bayesopt.surrogates.feasibility import fit_feasibility
 from bayesopt.surrogates.gp import GaussianProcess
 from bayesopt.surrogates.model import Model
 from bayesopt.surrogates.outcomes import half_rank
 from bayesopt.surrogates.prefixes import NO_CACHE, Cache, fit_surrogate
-
-
-@dataclass(frozen=True, eq=False)
-class History:
-    """What b studies know, in canonical order (see `Optimizer`), encoded.
-
-    Attributes:
-        X, active: told configurations `(b, n, d)`; y: outcomes to minimise `(b, n)`, nan for a failure.
-        X_pending, active_pending: asked and not yet told, `(b, k, d)`.
-        seeds: of the studies; asked: how many configurations each has been asked for so far.
-    """
-
-    X: Tensor
-    active: Tensor
-    y: Tensor
-    X_pending: Tensor
-    active_pending: Tensor
-    seeds: tuple[int, ...]
-    asked: int
-
-    def known(self) -> Tensor:
-        """Told and pending points `(b, n + k, d)`."""
-        return torch.cat([self.X, self.X_pending], 1)
-
-
-# ------------------------------------------------------------------------------------------ randomness
-
-
-def generator(seed: int, *stream: int) -> torch.Generator:
-    """An independent generator for each (seed, stream...); in use are (asked,) and (asked, slot)."""
-    state = np.random.SeedSequence([seed, *stream]).generate_state(2, np.uint64)
-    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
-
-
-def design_size(space: Space) -> int:
-    """Length of the initial design: `d + 1` within [4, 8]."""
-    return min(max(space.dim + 1, 4), 8)
-
-
-@lru_cache(maxsize=256)
-def _sobol_block(seed: int, d: int, block: int) -> Tensor:
-    engine = SobolEngine(d, scramble=True, seed=seed % 2**31)
-    if block:
-        engine.fast_forward(256 * block)
-    return engine.draw(256, dtype=torch.float64)
-
-
-def sobol_point(space: Space, seed: int, index: int) -> Tensor:
-    """Point `index` of the study's design `(d,)`, snapped: the centre, then a scrambled Sobol sequence."""
-    if index == 0:
-        return space.snap(space.centre())[0]
-    block, row = divmod(index - 1, 256)
-    return space.from_uniform(_sobol_block(seed, space.dim, block)[row])
-
-
-def random_point(space: Space, seed: int, asked: int) -> Tensor:
-    """An independent draw from the beliefs, uniform without any, `(d,)`."""
-    return space.sample(1, generator(seed, asked))[0]
-
-
-# ------------------------------------------------------------------------------------------- proposals
-
 
 #: How more than one proposal at a time is chosen, `Optimizer(batch=...)`.
 BATCHES = ("auto", "qlogei", "ucb_pe", "thompson")

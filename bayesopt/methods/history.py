@@ -1,0 +1,39 @@
+"""What a method proposes from: encoded histories of b studies, and randomness that belongs to them.
+
+A method is a pure function of a `History`: of the seed, what was asked, told and is pending.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """What b studies know, in canonical order (see `Optimizer`), encoded.
+
+    Attributes:
+        X, active: told configurations `(b, n, d)`; y: outcomes to minimise `(b, n)`, nan for a failure.
+        X_pending, active_pending: asked and not yet told, `(b, k, d)`.
+        seeds: of the studies; asked: how many configurations each has been asked for so far.
+    """
+
+    X: Tensor
+    active: Tensor
+    y: Tensor
+    X_pending: Tensor
+    active_pending: Tensor
+    seeds: tuple[int, ...]
+    asked: int
+
+    def known(self) -> Tensor:
+        """Told and pending points `(b, n + k, d)`."""
+        return torch.cat([self.X, self.X_pending], 1)
+
+
+def generator(seed: int, *stream: int) -> torch.Generator:
+    """An independent generator for each (seed, stream...); in use are (asked,) and (asked, slot)."""
+    state = np.random.SeedSequence([seed, *stream]).generate_state(2, np.uint64)
+    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
