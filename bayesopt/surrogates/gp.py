@@ -25,8 +25,9 @@ from bayesopt.surrogates.priors import Priors
 VARIANCE_FLOOR = 1e-14
 
 
-#: A fit from the prior.
+#: A fit from the prior, and the first part of one from several starts, of which only the best goes on.
 COLD = bfgs.Options(evaluations=60, ftol=1e-3, first_step=0.5)
+HEAT = bfgs.Options(evaluations=20, ftol=1e-3, first_step=0.5)
 
 
 def warm_options(n: int) -> bfgs.Options:
@@ -252,6 +253,7 @@ def fit_hyperparameters(
     priors: Priors,
     starts: Tensor | None = None,
     warm: Optimum | None = None,
+    options: bfgs.Options | None = None,
 ) -> Optimum:
     """Maximum-a-posteriori hyper-parameters by bounded BFGS, the best over the starts.
 
@@ -260,6 +262,7 @@ def fit_hyperparameters(
         kernel, priors: the model; theta has the kernel's hyper-parameters and the log noise variance.
         starts: `(*b, r, p)`; the prior's own cold starts if None.
         warm: the optimum of similar data; the only start then, and its inverse Hessian is reused.
+        options: of the optimiser; `COLD` if None, or `warm_options` with `warm`.
     """
     batch, (n, D) = X.shape[:-2], X.shape[-2:]
     X, y = X.reshape(-1, n, D), y.reshape(-1, n)
@@ -281,7 +284,7 @@ def fit_hyperparameters(
             value, gradient = negative_log_posterior(theta[:, 0], X[rows], y[rows], kernel, priors)
         return value[:, None], gradient[:, None]
 
-    options = COLD if warm is None else warm_options(n)
+    options = options or (COLD if warm is None else warm_options(n))
     solution = bfgs.minimize(objective, starts.reshape(b * r, 1, p), priors.lower, priors.upper, options, H)
     value = solution.value.reshape(b, r).nan_to_num(nan=torch.inf)
     index = value.argmin(-1) + r * torch.arange(b, device=X.device)

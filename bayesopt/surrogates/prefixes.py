@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from bayesopt.surrogates.gp import GaussianProcess, Optimum, fit_hyperparameters
+from bayesopt.surrogates.gp import HEAT, GaussianProcess, Optimum, fit_hyperparameters
 from bayesopt.surrogates.model import Model
 from bayesopt.surrogates.outcomes import half_rank
 
@@ -28,13 +28,13 @@ SHORTEST_PREFIX = 8
 
 
 def rungs(n: int) -> Iterator[tuple[int, bool]]:
-    """Lengths below n of the prefixes that are fitted, 5 % apart, and whether from the prior too, 15 % apart.
+    """Lengths below n of the prefixes that are fitted, 5 % apart, and whether from the prior too, 20 % apart.
 
     The further a history has grown past its last rung, the more evaluations its warm fit takes.
     """
     length, last_cold = SHORTEST_PREFIX, 0
     while length < min(n, LARGEST_FIT):
-        cold = 1.15 * last_cold <= length <= _LONGEST_COLD
+        cold = 1.2 * last_cold <= length <= _LONGEST_COLD
         yield length, cold
         last_cold = length if cold else last_cold
         length = max(length + 2, int(1.05 * length))
@@ -126,7 +126,11 @@ def _where_finite(first: Optimum, second: Optimum) -> Optimum:
 
 
 def _fit_prefix(model: Model, F: Tensor, y: Tensor, warm: Optimum | None, cold: bool) -> Optimum:
-    if warm is None or not cold:
-        return fit_hyperparameters(F, half_rank(y), model.kernel, model.priors, None, warm)
-    starts = torch.cat([warm.theta[:, None], model.priors.starts.expand(len(F), -1, -1)], 1)
-    return fit_hyperparameters(F, half_rank(y), model.kernel, model.priors, starts)
+    """From the warm start; if cold, the best of that and the starts of the prior after a heat."""
+    z = half_rank(y)
+    if warm is None:
+        return fit_hyperparameters(F, z, model.kernel, model.priors)
+    if cold:
+        starts = torch.cat([warm.theta[:, None], model.priors.starts.expand(len(F), -1, -1)], 1)
+        warm = fit_hyperparameters(F, z, model.kernel, model.priors, starts, options=HEAT)
+    return fit_hyperparameters(F, z, model.kernel, model.priors, None, warm)
