@@ -14,10 +14,11 @@ Notation, everywhere in the package; `*b` stands for any leading batch dimension
     n       observations     d  parameters     m  test points     q  batch size
 """
 
-from bayesopt.optimizer import Optimizer, Trial
+from bayesopt.optimizer import Optimizer
 from bayesopt.replicates import Replicates
 from bayesopt.space import Between, Categorical, Float, Int, Space
 from bayesopt.study import Result, maximize, minimize
+from bayesopt.trials import Trial
 
 __version__ = "0.1.0"
 

@@ -9,9 +9,8 @@ import logging
 import math
 import numbers
 import threading
-from bisect import insort
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from itertools import groupby
@@ -30,69 +29,40 @@ from bayesopt.methods.quasi_random import design_size, random_point, sobol_point
 from bayesopt.space import Space
 from bayesopt.surrogates.gp import Optimum
 from bayesopt.surrogates.model import Model
+from bayesopt.trials import FOREIGN, Config, Results, Rows, Trial
 
 log = logging.getLogger("bayesopt")
-
-Config = dict[str, Any]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 METHODS = ("auto", "gp", "random", "sobol")
-_STATE_FORMAT = 2
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One evaluation: its place in the order of telling, what was tried, what came out.
-
-    `value` is None where the evaluation failed; `seconds` and `error` (a traceback) are known when
-    `minimize` ran the objective.
-    """
-
-    number: int
-    config: Config
-    value: float | None
-    seconds: float | None = None
-    error: str | None = None
+_STATE_FORMAT = 3
 
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """A proposal: `at` counts the configurations asked for before it, None if it was told unasked."""
+    """A proposal that is pending; `at` counts the configurations asked for before it."""
 
     config: Config
     key: Hashable
     row: np.ndarray
     active: np.ndarray
-    at: int | None
-
-
-@dataclass(frozen=True, eq=False)
-class _Told:
-    asked: _Asked
-    trial: Trial
-    y: float  # to minimise, nan for a failure
-
-    def order(self) -> tuple[int, tuple[float, ...], float]:
-        """Canonical place: results brought along first, by content; then by the order of asking."""
-        if self.asked.at is None:
-            return -1, tuple(self.asked.row), self.y if math.isfinite(self.y) else math.inf
-        return self.asked.at, (), 0.0
+    at: int
 
 
 @dataclass(eq=False)
 class _WarmStarts:
     """Hyper-parameters fitted to prefixes of the history; a cache, dropped when a prefix changes."""
 
-    entries: dict[tuple[str, int], tuple[list[int], Optimum]] = field(default_factory=dict)
+    entries: dict[tuple[str, int], tuple[np.ndarray, Optimum]] = field(default_factory=dict)
 
-    def get(self, kind: str, length: int, numbers: list[int]) -> Optimum | None:
+    def get(self, kind: str, length: int, numbers: np.ndarray) -> Optimum | None:
         prefix, optimum = self.entries.get((kind, length), (None, None))
-        return optimum if prefix == numbers[:length] else None
+        return optimum if prefix is not None and np.array_equal(prefix, numbers[:length]) else None
 
-    def put(self, kind: str, length: int, numbers: list[int], optimum: Optimum) -> None:
-        self.entries[kind, length] = numbers[:length], optimum
+    def put(self, kind: str, length: int, numbers: np.ndarray, optimum: Optimum) -> None:
+        self.entries[kind, length] = numbers[:length].copy(), optimum
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,17 +70,13 @@ class _SharedWarmStarts:
     """The warm starts of several studies as one `prefixes.Cache`."""
 
     studies: "Sequence[Optimizer]"
-    numbers: list[dict[str, list[int]]]  # of the trials of each history, by study and kind
+    numbers: list[dict[str, np.ndarray]]  # of the trials of each history, by study and kind
 
     @classmethod
     def of(cls, studies: "Sequence[Optimizer]") -> "_SharedWarmStarts":
         """Those of the histories as they are."""
-        numbers = []
-        for study in studies:
-            every = [told.trial.number for told in study._canonical]
-            good = [told.trial.number for told in study._canonical if math.isfinite(told.y)]
-            numbers.append({"outcomes": good, "failures": every})
-        return cls(studies, numbers)
+        rows = [study._results.rows for study in studies]
+        return cls(studies, [{"outcomes": r.number[np.isfinite(r.y)], "failures": r.number} for r in rows])
 
     def get(self, kind: str, length: int) -> Optimum | None:
         pairs = zip(self.studies, self.numbers, strict=True)
@@ -188,10 +154,11 @@ class Optimizer:
         self._device = _resolve_device(device)
         self._maximize = bool(maximize)
         self._max_pending_age = None if max_pending_age is None else _checked_age(max_pending_age)
-        self._told: list[_Told] = []  # in the order of telling
-        self._canonical: list[_Told] = []  # the same, sorted by `_Told.order`
+        self._trials: list[Trial] = []  # in the order of telling
+        self._results = Results(self.space.dim)  # the same, encoded, in canonical order
         self._pending: list[_Asked] = []
         self._known: Counter[Hashable] = Counter()  # keys of what was told or is pending
+        self._enqueued: list[Config] = []
         self._asked = 0
         self._warm = _WarmStarts()
         self._lock = threading.RLock()
@@ -205,14 +172,14 @@ class Optimizer:
     def __repr__(self) -> str:
         return (
             f"Optimizer({self.space.dim} parameters, method={self._method!r}, seed={self._seed}, "
-            f"{len(self._told)} trials, {len(self._pending)} pending)"
+            f"{len(self._trials)} trials, {len(self._pending)} pending)"
         )
 
     @property
     @_locked
     def trials(self) -> list[Trial]:
         """All trials in the order they were told."""
-        return [told.trial for told in self._told]
+        return list(self._trials)
 
     @property
     @_locked
@@ -224,8 +191,10 @@ class Optimizer:
     @_locked
     def best(self) -> Trial | None:
         """The successful trial with the best value, the earliest of equals; None before the first success."""
-        succeeded = [told for told in self._told if math.isfinite(told.y)]
-        return min(succeeded, key=lambda told: told.y).trial if succeeded else None
+        y = np.full(len(self._trials), np.inf)
+        rows = self._results.rows
+        y[rows.number] = np.where(np.isfinite(rows.y), rows.y, np.inf)
+        return self._trials[int(y.argmin())] if np.isfinite(y).any() else None
 
     @overload
     def ask(self) -> Config: ...
@@ -284,7 +253,7 @@ class Optimizer:
         """Forget what has been pending for too long."""
         if self._max_pending_age is not None:
             limit = self._asked - 1 - self._max_pending_age
-            self._drop([asked for asked in self._pending if asked.at is not None and asked.at <= limit])
+            self._drop([asked for asked in self._pending if asked.at <= limit])
 
     def _checked(self, configs: object, values: object) -> list[tuple[Config, float | None]]:
         """Everything that can be wrong with a `tell`, found before anything changes."""
@@ -313,28 +282,39 @@ class Optimizer:
         seconds: float | None = None,
         error: str | None = None,
     ) -> None:
-        for config, value in results:
-            self._append(self._claim(config), value, seconds, error)
+        claimed = [self._claim(config) for config, _ in results]
+        places = [FOREIGN if asked is None else asked.at for asked in claimed]
+        self._append(results, places, seconds, error)
+        self._known.update(
+            self.space.key(config) for (config, _), at in zip(results, places, strict=True) if at == FOREIGN
+        )
 
-    def _append(self, asked: _Asked, value: float | None, seconds: float | None, error: str | None) -> None:
-        trial = Trial(len(self._told), asked.config, value, seconds, error)
-        y = math.nan if value is None else -value if self._maximize else value
-        told = _Told(asked, trial, y)
-        self._told.append(told)
-        insort(self._canonical, told, key=_Told.order)
-
-    def _claim(self, config: Config) -> _Asked:
-        """The pending proposal of this configuration, no longer pending, or a new entry for a foreign one."""
-        key = self.space.key(config)
+    def _claim(self, config: Config) -> _Asked | None:
+        """The pending proposal of this configuration, no longer pending."""
+        key = self.space.key(config) if self._pending else None
         for i, asked in enumerate(self._pending):
             if asked.key == key:
                 return self._pending.pop(i)
-        self._known[key] += 1
-        return self._entry(config, None)
+        return None
 
-    def _entry(self, config: Config, at: int | None) -> _Asked:
-        X, active = self.space.encode([config])
-        return _Asked(config, self.space.key(config), X[0].numpy(), active[0].numpy(), at)
+    def _append(
+        self,
+        results: Sequence[tuple[Config, float | None]],
+        places: Sequence[int],
+        seconds: float | None = None,
+        error: str | None = None,
+    ) -> None:
+        if not results:
+            return
+        number = np.arange(len(self._trials), len(self._trials) + len(results))
+        X, active = self.space.encode([config for config, _ in results])
+        y = np.array([math.nan if value is None else value for _, value in results])
+        y = -y if self._maximize else y
+        self._results.add(Rows(X.numpy(), active.numpy(), y, np.array(places, dtype=np.int64), number))
+        self._trials += [
+            Trial(int(i), config, value, seconds, error)
+            for i, (config, value) in zip(number, results, strict=True)
+        ]
 
     # -------------------------------------------------------------------------------------------- state
 
@@ -353,15 +333,16 @@ class Optimizer:
             "asked": self._asked,
             "trials": [
                 {
-                    "config": dict(told.trial.config),
-                    "value": told.trial.value,
-                    "asked_at": told.asked.at,
-                    "seconds": told.trial.seconds,
-                    "error": told.trial.error,
+                    "config": dict(trial.config),
+                    "value": trial.value,
+                    "asked_at": None if at == FOREIGN else at,
+                    "seconds": trial.seconds,
+                    "error": trial.error,
                 }
-                for told in self._told
+                for trial, at in zip(self._trials, self._results.asked_at().tolist(), strict=True)
             ],
             "pending": [{"config": dict(asked.config), "asked_at": asked.at} for asked in self._pending],
+            "enqueued": [dict(config) for config in self._enqueued],
         }
 
     @_locked
@@ -386,34 +367,48 @@ class Optimizer:
             max_pending_age=state["max_pending_age"],
         )  # fmt: skip
         try:
-            for entry in state["trials"]:
-                asked, value = loaded._restored(entry), _checked_value(entry["value"])
-                loaded._known[asked.key] += 1
-                loaded._append(asked, value, entry["seconds"], entry["error"])
-            loaded._pending = [loaded._restored(entry) for entry in state["pending"]]
+            loaded._restore(state["trials"])
+            loaded._pending = loaded._proposals(
+                [self.space.validate(entry["config"]) for entry in state["pending"]],
+                [int(entry["asked_at"]) for entry in state["pending"]],
+            )
             loaded._known.update(asked.key for asked in loaded._pending)
+            loaded._enqueued = [self.space.validate(config) for config in state["enqueued"]]
             loaded._asked = int(state["asked"])
         except KeyError as error:
             raise ValueError(f"state is damaged: a trial or pending entry lacks {error}") from error
         self.__dict__.update(loaded.__getstate__())
 
-    def _restored(self, entry: Mapping[str, Any]) -> _Asked:
-        return self._entry(self.space.validate(entry["config"]), entry["asked_at"])
+    def _restore(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        for seconds, error, group in _groups(entries):
+            results = [(self.space.validate(e["config"]), _checked_value(e["value"])) for e in group]
+            places = [FOREIGN if e["asked_at"] is None else int(e["asked_at"]) for e in group]
+            self._append(results, places, seconds, error)
+            self._known.update(self.space.key(config) for config, _ in results)
+
+    def _proposals(self, configs: Sequence[Config], places: Sequence[int]) -> list[_Asked]:
+        X, active = self.space.encode(configs)
+        rows = zip(configs, X.numpy(), active.numpy(), places, strict=True)
+        return [_Asked(config, self.space.key(config), x, on, at) for config, x, on, at in rows]
 
     # ------------------------------------------------------------------------------------------ history
 
     def _history(self) -> History:
-        told = self._canonical
-        X, active = self._tensors([t.asked for t in told])
-        X_pending, active_pending = self._tensors(sorted(self._pending, key=lambda asked: asked.at or 0))
-        y = torch.tensor([t.y for t in told], dtype=torch.float64, device=self._device)
-        return History(X, active, y[None], X_pending, active_pending, (self._seed,), self._asked)
+        told = self._results.rows
+        pending = sorted(self._pending, key=lambda asked: asked.at)
+        shape = len(pending), self.space.dim
+        return History(
+            self._tensor(told.X),
+            self._tensor(told.active),
+            self._tensor(told.y),
+            self._tensor(np.array([asked.row for asked in pending]).reshape(shape)),
+            self._tensor(np.array([asked.active for asked in pending], dtype=bool).reshape(shape)),
+            (self._seed,),
+            self._asked,
+        )
 
-    def _tensors(self, asked: Sequence[_Asked]) -> tuple[Tensor, Tensor]:
-        d = self.space.dim
-        X = np.array([a.row for a in asked], dtype=np.float64).reshape(1, -1, d)
-        active = np.array([a.active for a in asked], dtype=bool).reshape(1, -1, d)
-        return torch.from_numpy(X).to(self._device), torch.from_numpy(active).to(self._device)
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array)[None].to(self._device)
 
     def _untried(self, q: int) -> int:
         """How many of the next q proposals can be configurations that were neither told nor are pending."""
@@ -422,17 +417,21 @@ class Optimizer:
 
     def _quasi_random_slots(self, q: int) -> int:
         """How many of the next q proposals come from the initial design."""
-        if self._method in ("random", "sobol") or not any(math.isfinite(told.y) for told in self._told):
+        if self._method in ("random", "sobol") or not np.isfinite(self._results.rows.y).any():
             return q
-        return min(q, max(0, design_size(self.space) - len(self._told) - len(self._pending)))
+        return min(q, max(0, design_size(self.space) - len(self._trials) - len(self._pending)))
 
-    def _issue(self, configs: Sequence[Config], rows: np.ndarray, active: np.ndarray) -> list[Config]:
-        """Register proposals as pending; what the caller gets is a copy, theirs to change."""
-        for config, row, on in zip(configs, rows, active, strict=True):
-            key = self.space.key(config)
-            self._pending.append(_Asked(config, key, row, on, self._asked))
-            self._known[key] += 1
-            self._asked += 1
+    def _issue(self, configs: Sequence[Config]) -> list[Config]:
+        """Register proposals as pending; what the caller gets is a copy, theirs to change.
+
+        A decoded float encodes to within rounding of where it came from; keeping the encoding of what the
+        caller sees makes a study restored from its configurations equal to the last bit.
+        """
+        places = range(self._asked, self._asked + len(configs))
+        proposals = self._proposals(configs, places)
+        self._pending += proposals
+        self._known.update(asked.key for asked in proposals)
+        self._asked += len(configs)
         return [dict(config) for config in configs]
 
 
@@ -448,8 +447,8 @@ def ask_together(studies: Sequence[Optimizer], q: int) -> list[list[Config]]:
 
     def situation(i: int) -> tuple[int, ...]:
         s = studies[i]
-        failed = sum(math.isnan(told.y) for told in s._told)
-        return new[i] - len(configs[i]), len(s._told), failed, len(s._pending), s._asked
+        failed = int(np.isnan(s._results.rows.y).sum())
+        return new[i] - len(configs[i]), len(s._trials), failed, len(s._pending), s._asked
 
     modelled = sorted((i for i in range(len(studies)) if len(configs[i]) < new[i]), key=situation)
     for (slots, *_), members in groupby(modelled, key=situation):
@@ -468,14 +467,15 @@ def _ask_again(study: Optimizer, count: int) -> list[Config]:
         "every configuration of the space (%d) has been tried or is pending; proposing %d again",
         study.space.size, count,
     )  # fmt: skip
-    told = sorted(study._told, key=lambda told: (math.isnan(told.y), told.y))
-    every = {asked.key: asked for asked in [*(t.asked for t in told), *study._pending]}
+    told = study._results.rows
+    best_first = [study._trials[i].config for i in told.number[np.argsort(told.y, kind="stable")]]
+    every = {study.space.key(config): config for config in [*best_first, *study.pending]}
     rank = {key: i for i, key in enumerate(every)}
     proposals = []
     for _ in range(count):
         waiting = Counter(asked.key for asked in study._pending)
         again = every[min(every, key=lambda key: (waiting[key], rank[key]))]
-        proposals += study._issue([again.config], again.row[None], again.active[None])
+        proposals += study._issue([again])
     return proposals
 
 
@@ -483,22 +483,11 @@ def _ask_quasi_random(study: Optimizer) -> list[Config]:
     """The next point of the design, or another untried one if it has been tried."""
     space, seed, asked = study.space, study._seed, study._asked
     x = (random_point if study._method == "random" else sobol_point)(space, seed, asked)
-    if not math.isinf(space.size) or study._told:
+    if not math.isinf(space.size) or study._trials:
         known = study._history().known()[0].cpu()
         if bool(is_taken(x[None, None], known[None])):
             x = untried(space, known, generator(seed, asked), x)
-    return study._issue(*_decoded(space, x[None]))
-
-
-def _decoded(space: Space, X: Tensor) -> tuple[list[Config], np.ndarray, np.ndarray]:
-    """Configurations of encoded points, with their own encoding.
-
-    A decoded float encodes to within rounding of where it came from; keeping the encoding of what the
-    caller sees makes a study restored from its configurations equal to the last bit.
-    """
-    configs = space.decode(X.cpu())
-    rows, active = space.encode(configs)
-    return configs, rows.numpy(), active.numpy()
+    return study._issue(space.decode(x[None].cpu()))
 
 
 def _ask_modelled(studies: Sequence[Optimizer], q: int) -> list[list[Config]]:
@@ -513,9 +502,8 @@ def _ask_modelled(studies: Sequence[Optimizer], q: int) -> list[list[Config]]:
     except linalg.LinAlgError as error:
         log.warning("Gaussian process failed (%s); proposing quasi-random configurations instead", error)
         return [[config for _ in range(q) for config in _ask_quasi_random(study)] for study in studies]
-    configs, rows, active = _decoded(first.space, X.flatten(0, 1))
-    parts = [slice(i * q, (i + 1) * q) for i in range(len(studies))]
-    return [s._issue(configs[p], rows[p], active[p]) for s, p in zip(studies, parts, strict=True)]
+    configs = first.space.decode(X.flatten(0, 1).cpu())
+    return [study._issue(configs[i * q : (i + 1) * q]) for i, study in enumerate(studies)]
 
 
 def _stack(histories: Sequence[History]) -> History:
@@ -528,6 +516,12 @@ def _stack(histories: Sequence[History]) -> History:
         seeds=tuple(seed for h in histories for seed in h.seeds),
         asked=histories[0].asked,
     )
+
+
+def _groups(entries: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Any, Any, list[Mapping[str, Any]]]]:
+    """Neighbours that share seconds and error."""
+    for (seconds, error), group in groupby(entries, key=lambda entry: (entry["seconds"], entry["error"])):
+        yield seconds, error, list(group)
 
 
 def _checked_value(value: object) -> float | None:

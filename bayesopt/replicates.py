@@ -6,8 +6,9 @@ from typing import Any, overload
 
 import torch
 
-from bayesopt.optimizer import Config, Optimizer, Trial, ask_together, checked_count
+from bayesopt.optimizer import Optimizer, ask_together, checked_count
 from bayesopt.space import Space
+from bayesopt.trials import Config, Trial
 
 
 class Replicates:

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from bayesopt.optimizer import Config, Optimizer, Trial
+from bayesopt.optimizer import Optimizer
 from bayesopt.space import Space
+from bayesopt.trials import Config, Trial
 from bayesopt.workers.evaluations import Evaluations, evaluations
 from bayesopt.workers.worker import Outcome
 

@@ -31,6 +31,7 @@ LAYERS = (
     ("surrogates",),
     ("acquisition",),
     ("methods",),
+    ("trials",),
     ("optimizer",),
     ("replicates",),
     ("workers",),
