@@ -140,6 +140,11 @@ class Space(Mapping[str, Parameter]):
         return tuple(parameter.when is not None for parameter in self.values())
 
     @property
+    def axes(self) -> tuple[Axis, ...]:
+        """How each column lies on [0, 1]."""
+        return self._axes
+
+    @property
     def has_conditions(self) -> bool:
         """Whether any column is conditional."""
         return bool(self._rules)

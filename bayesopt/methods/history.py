@@ -18,6 +18,7 @@ class History:
         X, active: told configurations `(b, n, d)`; y: outcomes to minimise `(b, n)`, nan for a failure.
         X_pending, active_pending: asked and not yet told, `(b, k, d)`.
         seeds: of the studies; asked: how many configurations each has been asked for so far.
+        foreign: how many of the told, the first ones, the method did not propose: results brought along.
     """
 
     X: Tensor
@@ -27,6 +28,7 @@ class History:
     active_pending: Tensor
     seeds: tuple[int, ...]
     asked: int
+    foreign: int = 0
 
     def known(self) -> Tensor:
         """Told and pending points `(b, n + k, d)`."""
