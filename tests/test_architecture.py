@@ -42,7 +42,18 @@ RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 TOP = len(LAYERS) - 1
 
 # Heavy, or somebody else's choice: loaded only by the code that needs it.
-LAZY = ("botorch", "gpytorch", "linear_operator", "matplotlib", "optuna", "pandas", "ray", "rich", "sklearn")
+LAZY = (
+    "botorch",
+    "cmaes",
+    "gpytorch",
+    "linear_operator",
+    "matplotlib",
+    "optuna",
+    "pandas",
+    "ray",
+    "rich",
+    "sklearn",
+)
 
 
 def module_name(path: Path) -> str:
