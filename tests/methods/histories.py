@@ -25,7 +25,9 @@ CONDITIONAL = Space(
     }
 )
 FINITE = Space({"a": Int(1, 3), "c": Categorical(["x", "y"]), "s": Float(0.0, 1.0, step=0.25)})
-CHOICES = Space({"c": Categorical(["x", "y", "z"]), "d": Categorical([1, 2], when={"c": ["y", "z"]})})
+CHOICES = Space(
+    {"c": Categorical(["x", "y", "z"]), "d": Categorical([1, 2, 3, 4, 5], when={"c": ["y", "z"]})}
+)
 SPACES = {
     "smooth": SMOOTH, "mixed": MIXED, "conditional": CONDITIONAL, "finite": FINITE, "choices": CHOICES,
 }  # fmt: skip
