@@ -23,7 +23,11 @@ from torch import Tensor
 from bayesopt import linalg
 from bayesopt.acquisition import ACQUISITIONS
 from bayesopt.acquisition.distinct import is_taken, untried
+from bayesopt.methods.choice import Explanation, choose
+from bayesopt.methods.cmaes import check_cmaes, propose_cmaes
+from bayesopt.methods.genetic import propose_genetic
 from bayesopt.methods.gp import BATCHES, propose_gp
+from bayesopt.methods.grid import check_grid, propose_grid
 from bayesopt.methods.history import History, generator
 from bayesopt.methods.quasi_random import design_size, random_point, sobol_point
 from bayesopt.space import Space
@@ -36,7 +40,16 @@ log = logging.getLogger("bayesopt")
 P = ParamSpec("P")
 R = TypeVar("R")
 
-METHODS = ("auto", "gp", "random", "sobol")
+#: Methods that build a model, begin with a design, and propose by themselves once an evaluation succeeded.
+_MODELS = ("gp", "genetic")
+
+METHODS = ("auto", *_MODELS, "cmaes", "random", "sobol", "grid", "manual")
+
+_PROPOSE: dict[str, Callable[[Space, History, int], Tensor]] = {
+    "genetic": propose_genetic,
+    "cmaes": propose_cmaes,
+    "grid": propose_grid,
+}
 _STATE_FORMAT = 3
 
 
@@ -106,7 +119,9 @@ class Optimizer:
     Args:
         space: a `Space`, or a dict of parameters.
         seed: of everything random.
-        method: "gp" (Gaussian process), "random", "sobol", or "auto", which is "gp" today.
+        method: "auto" (the best we have: a Gaussian process with local arms), "gp" (the plain Gaussian
+            process), "genetic", "cmaes", "random", "sobol", "grid" (every configuration of a finite space in
+            turn) or "manual" (only what is enqueued).
         acquisition: for "gp": "log_ei", "ei", "log_nei" (for noisy outcomes), "log_pi", "pi" or "ucb".
         batch: for "gp", how proposals keep out of each other's way and out of that of pending ones: "qlogei"
             (the acquisition, averaged over drawn outcomes of everything unfinished; with "log_ei" it is
@@ -144,6 +159,10 @@ class Optimizer:
         self.space = Space(space)
         self._seed = _checked_seed(seed)
         self._method = _one_of("method", method, METHODS)
+        if self._method == "grid":
+            check_grid(self.space)
+        if self._method == "cmaes":
+            check_cmaes()
         self._acquisition = _one_of("acquisition", acquisition, tuple(ACQUISITIONS))
         self._batch = _one_of("batch", batch, BATCHES)
         if self._batch == "qlogei" and not ACQUISITIONS[self._acquisition].log_form().is_log:
@@ -210,6 +229,40 @@ class Optimizer:
         with self._lock:
             proposals = ask_together([self], count)[0]
         return proposals[0] if q is None else proposals
+
+    @_locked
+    def enqueue(self, configs: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
+        """Propose a configuration, or several, before anything else: yours come first, in this order.
+
+        They are proposed even if they have been tried before.
+
+        Raises:
+            ValueError, TypeError: a configuration is not valid; nothing is enqueued then.
+        """
+        if not isinstance(configs, Mapping | Sequence) or isinstance(configs, str):
+            raise TypeError(
+                f"enqueue expects a configuration (a dict) or a list of them, got {type(configs).__name__}"
+            )
+        several = [configs] if isinstance(configs, Mapping) else configs
+        self._enqueued += [self.space.validate(config) for config in several]
+
+    @property
+    @_locked
+    def enqueued(self) -> list[Config]:
+        """Configurations enqueued and not yet asked for, the next one first."""
+        return [dict(config) for config in self._enqueued]
+
+    @_locked
+    def explain(self) -> Explanation:
+        """Which method makes the next proposal, and why."""
+        if self._enqueued:
+            return Explanation("manual", f"{len(self._enqueued)} enqueued configurations come first")
+        if self._method != "auto":
+            return Explanation(self._method, f"method={self._method!r} was asked for")
+        return choose(self.space, len(self._trials))
+
+    def _method_now(self) -> str:
+        return choose(self.space, len(self._trials)).method if self._method == "auto" else self._method
 
     def tell(self, configs: Mapping[str, Any] | Sequence[Mapping[str, Any]], values: object) -> None:
         """Report outcomes: one configuration and its value, or equally long lists of them.
@@ -405,6 +458,7 @@ class Optimizer:
             self._tensor(np.array([asked.active for asked in pending], dtype=bool).reshape(shape)),
             (self._seed,),
             self._asked,
+            torch.from_numpy(told.at)[None],
         )
 
     def _tensor(self, array: np.ndarray) -> Tensor:
@@ -417,9 +471,19 @@ class Optimizer:
 
     def _quasi_random_slots(self, q: int) -> int:
         """How many of the next q proposals come from the initial design."""
-        if self._method in ("random", "sobol") or not np.isfinite(self._results.rows.y).any():
+        method = self._method_now()
+        if method in ("random", "sobol"):
+            return q
+        if method not in _MODELS:
+            return 0
+        if not np.isfinite(self._results.rows.y).any():
             return q
         return min(q, max(0, design_size(self.space) - len(self._trials) - len(self._pending)))
+
+    def _next_enqueued(self, q: int) -> list[Config]:
+        """Up to q of the enqueued configurations, now pending."""
+        chosen, self._enqueued = self._enqueued[:q], self._enqueued[q:]
+        return self._issue(chosen)
 
     def _issue(self, configs: Sequence[Config]) -> list[Config]:
         """Register proposals as pending; what the caller gets is a copy, theirs to change.
@@ -437,28 +501,44 @@ class Optimizer:
 
 def ask_together(studies: Sequence[Optimizer], q: int) -> list[list[Config]]:
     """q proposals for each study; those in the same situation advance as one tensor program."""
-    configs: list[list[Config]] = [[] for _ in studies]
-    new = []  # how many proposals of each study can be untried ones
-    for study, out in zip(studies, configs, strict=True):
+    for study in studies:
+        _check_manual(study, q)
+    configs: list[list[Config]] = []
+    new = []  # up to where the proposals of each study can be untried ones
+    for study in studies:
         study._drop_old()
-        new.append(study._untried(q))
-        for _ in range(min(new[-1], study._quasi_random_slots(q))):
+        out = study._next_enqueued(q)
+        configs.append(out)
+        new.append(len(out) + study._untried(q - len(out)))
+        for _ in range(min(new[-1] - len(out), study._quasi_random_slots(q - len(out)))):
             out += _ask_quasi_random(study)
 
-    def situation(i: int) -> tuple[int, ...]:
+    def situation(i: int) -> tuple[str, int, int, int, int, int, int]:
         s = studies[i]
-        failed = int(np.isnan(s._results.rows.y).sum())
-        return new[i] - len(configs[i]), len(s._trials), failed, len(s._pending), s._asked
+        rows = s._results.rows
+        failed, foreign = int(np.isnan(rows.y).sum()), int((rows.at == FOREIGN).sum())
+        slots = new[i] - len(configs[i])
+        return s._method_now(), slots, len(s._trials), failed, foreign, len(s._pending), s._asked
 
     modelled = sorted((i for i in range(len(studies)) if len(configs[i]) < new[i]), key=situation)
-    for (slots, *_), members in groupby(modelled, key=situation):
+    for (method, slots, *_), members in groupby(modelled, key=situation):
         index = list(members)
-        for i, proposals in zip(index, _ask_modelled([studies[i] for i in index], slots), strict=True):
+        for i, proposals in zip(
+            index, _ask_modelled([studies[i] for i in index], method, slots), strict=True
+        ):
             configs[i] += proposals
     for study, out in zip(studies, configs, strict=True):
         if len(out) < q:
             out += _ask_again(study, q - len(out))
     return configs
+
+
+def _check_manual(study: Optimizer, q: int) -> None:
+    if study._method == "manual" and len(study._enqueued) < q:
+        raise LookupError(
+            f"method='manual' proposes what was enqueued: {q} asked for, {len(study._enqueued)} there; "
+            "call enqueue(config) first"
+        )
 
 
 def _ask_again(study: Optimizer, count: int) -> list[Config]:
@@ -490,20 +570,25 @@ def _ask_quasi_random(study: Optimizer) -> list[Config]:
     return study._issue(space.decode(x[None].cpu()))
 
 
-def _ask_modelled(studies: Sequence[Optimizer], q: int) -> list[list[Config]]:
-    """Proposals of the GP for studies with equally long histories; quasi-random ones if it breaks down."""
-    first = studies[0]
-    model = Model.of(first.space, first._device)
+def _ask_modelled(studies: Sequence[Optimizer], method: str, q: int) -> list[list[Config]]:
+    """Proposals of a method for studies with equally long histories; quasi-random ones if it breaks down."""
+    space = studies[0].space
     histories = [study._history() for study in studies]
     history = histories[0] if len(histories) == 1 else _stack(histories)
     try:
-        acquisition, cache = ACQUISITIONS[first._acquisition], _SharedWarmStarts.of(studies)
-        X = propose_gp(model, history, q, acquisition, first._batch, cache)
+        X = _propose_gp(studies, history, q) if method == "gp" else _PROPOSE[method](space, history, q)
     except linalg.LinAlgError as error:
         log.warning("Gaussian process failed (%s); proposing quasi-random configurations instead", error)
         return [[config for _ in range(q) for config in _ask_quasi_random(study)] for study in studies]
-    configs = first.space.decode(X.flatten(0, 1).cpu())
+    configs = space.decode(X.flatten(0, 1).cpu())
     return [study._issue(configs[i * q : (i + 1) * q]) for i, study in enumerate(studies)]
+
+
+def _propose_gp(studies: Sequence[Optimizer], history: History, q: int) -> Tensor:
+    first = studies[0]
+    model, acquisition = Model.of(first.space, first._device), ACQUISITIONS[first._acquisition]
+    cache, local = _SharedWarmStarts.of(studies), first._method == "auto"
+    return propose_gp(model, history, q, acquisition, first._batch, cache, local=local)
 
 
 def _stack(histories: Sequence[History]) -> History:
@@ -515,6 +600,7 @@ def _stack(histories: Sequence[History]) -> History:
         active_pending=torch.cat([h.active_pending for h in histories]),
         seeds=tuple(seed for h in histories for seed in h.seeds),
         asked=histories[0].asked,
+        at=torch.cat([h.at for h in histories]),
     )
 
 

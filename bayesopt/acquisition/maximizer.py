@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bayesopt import bfgs
 from bayesopt.acquisition.candidates import MANY_LEVELS, Draws, Moves, perturbed, quasi_random
+from bayesopt.acquisition.region import Region
 from bayesopt.acquisition.surface import Surface
 from bayesopt.space import Space
 
@@ -51,7 +52,12 @@ DEFAULT_EFFORT = Effort()
 
 @torch.no_grad()
 def maximize(
-    surface: Surface, X: Tensor, z: Tensor, draws: Draws, effort: Effort = DEFAULT_EFFORT
+    surface: Surface,
+    X: Tensor,
+    z: Tensor,
+    draws: Draws,
+    effort: Effort = DEFAULT_EFFORT,
+    region: Region | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Points of high acquisition, best first: snapped `(b, k, d)` and their values `(b, k)`.
 
@@ -62,37 +68,43 @@ def maximize(
         surface: what is maximised.
         X, z: observed encoded points `(b, n, d)` and their outcomes `(b, n)`, for the perturbed incumbents.
         draws: random numbers, for `effort.sobol` and `effort.local` candidates.
-        effort: how hard to look.
+        effort: how hard to look; region: where, everywhere if None. A small finite space is no place for one.
     """
     space = surface.space
     grid = enumerated(space)
     if grid is not None:
         points, active = (t.to(X.device).expand(X.shape[0], *t.shape) for t in grid)
         return ranked(points, surface.value(points, active))
-    raw, active = candidates(space, X, z, draws, effort)
+    raw, active = candidates(space, X, z, draws, effort, region)
     raw_value = surface.value(raw, active)
-    points, value = polish(surface, raw, raw_value, draws.gumbel, effort)
+    points, value = polish(surface, raw, raw_value, draws.gumbel, effort, region)
     spare, spare_value = best_of(raw, raw_value)
     return ranked(torch.cat([points, spare], 1), torch.cat([value, spare_value], 1))
 
 
-def candidates(space: Space, X: Tensor, z: Tensor, draws: Draws, effort: Effort) -> tuple[Tensor, Tensor]:
+def candidates(
+    space: Space, X: Tensor, z: Tensor, draws: Draws, effort: Effort, region: Region | None = None
+) -> tuple[Tensor, Tensor]:
     """Raw candidates `(b, m, d)`, snapped, with their activity masks."""
-    raw = [quasi_random(space, effort.sobol, draws.shift), perturbed(space, X, z, draws)]
-    return space.snap(torch.cat(raw, 1))
+    spread, near = quasi_random(space, effort.sobol, draws.shift), perturbed(space, X, z, draws)
+    if region is not None:
+        spread, near = region.place(spread), region.clamp(near)
+    return space.snap(torch.cat([spread, near], 1))
 
 
 def polish(
-    surface: Surface, X: Tensor, value: Tensor, gumbel: Tensor, effort: Effort
+    surface: Surface, X: Tensor, value: Tensor, gumbel: Tensor, effort: Effort, region: Region | None = None
 ) -> tuple[Tensor, Tensor]:
     """The best and some other candidates `(b, effort.starts, d)`, climbed and moved, and their values."""
-    return climb(surface, *_starts(X, value, gumbel, effort.starts), effort)
+    return climb(surface, *_starts(X, value, gumbel, effort.starts), effort, region)
 
 
-def climb(surface: Surface, X: Tensor, value: Tensor, effort: Effort) -> tuple[Tensor, Tensor]:
+def climb(
+    surface: Surface, X: Tensor, value: Tensor, effort: Effort, region: Region | None = None
+) -> tuple[Tensor, Tensor]:
     """Points `(b, r, d)` climbed by gradients, the best also along discrete columns; none gets worse."""
-    X, value = _climb(surface, X, value, effort)
-    return _move(surface, X, value, effort)
+    X, value = _climb(surface, X, value, effort, region)
+    return _move(surface, X, value, effort, region)
 
 
 @lru_cache(maxsize=16)
@@ -139,7 +151,9 @@ def climbed_columns(space: Space) -> list[bool]:
     ]
 
 
-def _climb(surface: Surface, X: Tensor, value: Tensor, effort: Effort) -> tuple[Tensor, Tensor]:
+def _climb(
+    surface: Surface, X: Tensor, value: Tensor, effort: Effort, region: Region | None
+) -> tuple[Tensor, Tensor]:
     """BFGS from every point on the numeric columns, the others fixed; never worse than the start."""
     space = surface.space
     climbed = climbed_columns(space)
@@ -147,8 +161,9 @@ def _climb(surface: Surface, X: Tensor, value: Tensor, effort: Effort) -> tuple[
         return X, value
     free = torch.tensor(climbed, device=X.device)
     scale = surface.scale.unsqueeze(1)
-    lower = torch.where(free, 0.0, X) / scale
-    upper = torch.where(free, 1.0, X) / scale
+    least, most = (0.0, 1.0) if region is None else (region.lower.unsqueeze(1), region.upper.unsqueeze(1))
+    lower = torch.where(free, least, X) / scale
+    upper = torch.where(free, most, X) / scale
     # Activity stays as it is at the start: a climb across a condition on a number would meet a cliff.
     _, active = space.snap(X)
 
@@ -193,7 +208,9 @@ def _inverse_curvature(
     return H, (f[:, :, 0], g[:, :, 0])
 
 
-def _move(surface: Surface, X: Tensor, value: Tensor, effort: Effort) -> tuple[Tensor, Tensor]:
+def _move(
+    surface: Surface, X: Tensor, value: Tensor, effort: Effort, region: Region | None
+) -> tuple[Tensor, Tensor]:
     """Steepest one-coordinate discrete moves of the best points, polished by BFGS, while any helps."""
     moves = moves_of(surface.space)
     if not len(moves):
@@ -212,7 +229,7 @@ def _move(surface: Surface, X: Tensor, value: Tensor, effort: Effort) -> tuple[T
             break
         near = near.view(*value.shape, len(moves), -1)
         best_point = near.gather(2, best[..., None, None].expand(-1, -1, 1, near.shape[-1]))[:, :, 0]
-        moved, moved_value = _climb(surface, best_point, best_value, brief)
+        moved, moved_value = _climb(surface, best_point, best_value, brief, region)
         X = torch.where(improved[..., None], moved, X)
         value = torch.where(improved, moved_value, value)
     return torch.cat([X, rest[0]], 1), torch.cat([value, rest[1]], 1)

@@ -17,6 +17,9 @@ _CHUNK_ENTRIES = 2_000_000
 #: Where the log of a belief enters: its weight is this over n (Hvarfner et al. 2022, piBO, eq. (6)).
 BELIEF_STRENGTH = 10.0
 
+#: Bounds of the maximiser's unit along a parameter.
+_SCALES = (0.02, 1.0)
+
 
 class Term(ABC):
     """A function of features F `(b, m, D)`, for b independent studies."""
@@ -89,7 +92,8 @@ class Surface:
     @classmethod
     def over(cls, space: Space, embedding: Embedding, gp: GaussianProcess, *terms: Term) -> "Surface":
         """Terms on a surrogate: its lengthscales are the scale, its n observations weaken the beliefs."""
-        return cls(space, embedding, terms, _lengthscales(gp, space.dim), BELIEF_STRENGTH / gp.y.shape[-1])
+        scale = lengthscales(gp, space.dim).clamp(*_SCALES)
+        return cls(space, embedding, terms, scale, BELIEF_STRENGTH / gp.y.shape[-1])
 
     def of(self, *terms: Term) -> "Surface":
         """The surface of other terms."""
@@ -133,10 +137,10 @@ class Surface:
         return replace(self, terms=terms, scale=self.scale[keep])
 
 
-def _lengthscales(gp: GaussianProcess, d: int) -> Tensor:
-    """Lengthscale of each parameter `(b, d)` within [0.02, 1], 1 where the kernel has no single one."""
+def lengthscales(gp: GaussianProcess, d: int) -> Tensor:
+    """Lengthscale of each parameter `(b, d)`, 1 where the kernel has no single one."""
     if isinstance(gp.kernel, Stationary) and gp.kernel.columns is None:
-        return gp.theta[:, :d].exp().clamp(0.02, 1.0)
+        return gp.theta[:, :d].exp()
     return gp.theta.new_ones(gp.theta.shape[0], d)
 
 

@@ -25,8 +25,9 @@ from bayesopt.acquisition.distinct import first_free
 from bayesopt.acquisition.exploration import PureExploration
 from bayesopt.acquisition.fantasies import Averaged, BatchAcquisition, Fantasies, innovations
 from bayesopt.acquisition.maximizer import DEFAULT_EFFORT, Effort
-from bayesopt.acquisition.surface import Term
+from bayesopt.acquisition.surface import Term, lengthscales
 from bayesopt.acquisition.thompson import thompson
+from bayesopt.methods.arms import Nearby, is_local, look_nearby
 from bayesopt.methods.history import History, generator
 from bayesopt.surrogates.feasibility import fit_feasibility
 from bayesopt.surrogates.gp import GaussianProcess
@@ -66,11 +67,13 @@ def propose_gp(
     batch: str = "auto",
     cache: Cache = NO_CACHE,
     effort: Effort = DEFAULT_EFFORT,
+    local: bool = False,
 ) -> Tensor:
     """q proposals for each study, `(b, q, d)` snapped; each with the same number > 0 of successes.
 
     One proposal with nothing pending maximises the acquisition; else `batch` says how the proposals keep
-    out of each other's way and out of that of the pending ones.
+    out of each other's way and out of that of the pending ones. If `local`, every other one is made by the
+    local arms, see `bayesopt.methods.arms`.
     """
     F = model.embedding(history.X, history.active)
     failed = ~torch.isfinite(history.y)
@@ -89,7 +92,12 @@ def propose_gp(
     known = Situation(surface, X, z, history.known())
     pending = history.X_pending.shape[1]
     if q + pending == 1 and not acquisition.is_noisy:
-        return _propose_one(known, Pointwise(gp, acquisition, best), history, effort)
+        nearby = (
+            look_nearby(known.surface.space, history, lengthscales(gp, model.space.dim))
+            if local and is_local(history.asked)
+            else None
+        )
+        return _propose_one(known, Pointwise(gp, acquisition, best), history, effort, nearby)
     rule = batch_rule(batch, acquisition, q, pending)
     if rule == "thompson":
         return _thompson(known, gp, history, q)
@@ -115,11 +123,16 @@ def _rows_where(mask: Tensor, values: Tensor) -> Tensor:
     return values[mask].view(len(mask), -1, *values.shape[2:])
 
 
-def _propose_one(known: Situation, term: Pointwise, history: History, effort: Effort) -> Tensor:
+def _propose_one(
+    known: Situation, term: Pointwise, history: History, effort: Effort, nearby: Nearby | None
+) -> Tensor:
     generators = _generators(history, 0)
-    space = known.surface.space
+    space, region = known.surface.space, None if nearby is None else nearby.region
     draws = Draws.of(generators, space.dim, effort.sobol, effort.local, known.X.device)
-    points, value = maximize(known.surface.of(term, *known.surface.terms), known.X, known.z, draws, effort)
+    surface = known.surface.of(term, *known.surface.terms)
+    points, value = maximize(surface, known.X, known.z, draws, effort, region)
+    if nearby is not None:
+        points, value = torch.cat([nearby.lowest, points], 1), torch.cat([nearby.preference, value], 1)
     return first_free(points, value, known.taken, space, generators).unsqueeze(1)
 
 

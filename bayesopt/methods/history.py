@@ -18,7 +18,8 @@ class History:
         X, active: told configurations `(b, n, d)`; y: outcomes to minimise `(b, n)`, nan for a failure.
         X_pending, active_pending: asked and not yet told, `(b, k, d)`.
         seeds: of the studies; asked: how many configurations each has been asked for so far.
-        foreign: how many of the told, the first ones, the method did not propose: results brought along.
+        at: how many configurations had been asked for before each told one `(b, n)`, on the CPU; -1 for
+            results brought along, which come first, equally many in every study.
     """
 
     X: Tensor
@@ -28,7 +29,12 @@ class History:
     active_pending: Tensor
     seeds: tuple[int, ...]
     asked: int
-    foreign: int = 0
+    at: Tensor
+
+    @property
+    def foreign(self) -> int:
+        """How many of the told ones, the first, the method did not propose."""
+        return int((self.at[0] < 0).sum())
 
     def known(self) -> Tensor:
         """Told and pending points `(b, n + k, d)`."""

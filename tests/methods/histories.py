@@ -40,9 +40,13 @@ def history(space, device="cpu", n=12, pending=2, seeds=(0, 1, 2), foreign=0, fa
     y = torch.sin(5.0 * X).sum(-1)[:, :n]
     y[:, list(failures)] = torch.nan
     active = active.expand(X.shape)
-    return History(
-        X[:, :n], active[:, :n], y, X[:, n:], active[:, n:], tuple(seeds), n + pending, foreign
-    )  # fmt: skip
+    at = places(n, foreign).expand(len(seeds), -1)
+    return History(X[:, :n], active[:, :n], y, X[:, n:], active[:, n:], tuple(seeds), n + pending, at)
+
+
+def places(n, foreign):
+    """Asked one after the other, after some results brought along."""
+    return torch.cat([torch.full((foreign,), -1), torch.arange(n - foreign)])[None]
 
 
 def distinct(space, count, seed):
@@ -54,4 +58,4 @@ def distinct(space, count, seed):
 def one(h, i):
     """Study i alone."""
     parts = [t[i : i + 1] for t in (h.X, h.active, h.y, h.X_pending, h.active_pending)]
-    return History(*parts, h.seeds[i : i + 1], h.asked, h.foreign)
+    return History(*parts, h.seeds[i : i + 1], h.asked, h.at[i : i + 1])

@@ -13,7 +13,7 @@ from bayesopt.acquisition.distinct import is_taken
 from bayesopt.methods import cmaes
 from bayesopt.methods.cmaes import SIGMA, propose_cmaes, replay
 from bayesopt.methods.history import History, generator
-from tests.methods.histories import CHOICES, FINITE, SMOOTH, SPACES, history, one
+from tests.methods.histories import CHOICES, FINITE, SMOOTH, SPACES, history, one, places
 
 spaces = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())
 CUBE = Space({f"x{i}": Float(0.0, 1.0) for i in range(4)})
@@ -26,7 +26,7 @@ def minimised(space, f, n, seed=0, q=1, start=None):
     while len(X) < n:
         h = History(
             X[None], space.snap(X)[1].expand(X.shape)[None], y[None], X[None, :0], X[None, :0].bool(),
-            (seed,), len(X) - foreign, foreign,
+            (seed,), len(X) - foreign, places(len(X), foreign),
         )  # fmt: skip
         proposals = propose_cmaes(space, h, q)[0]
         X, y = torch.cat([X, proposals]), torch.cat([y, f(proposals)])

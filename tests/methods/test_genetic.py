@@ -12,7 +12,7 @@ from bayesopt.methods import genetic
 from bayesopt.methods.genetic import DESIGN, MUTATIONS, PARENTS, propose_genetic
 from bayesopt.methods.history import History, generator
 from bayesopt.methods.quasi_random import sobol_point
-from tests.methods.histories import CHOICES, CONDITIONAL, FINITE, MIXED, SMOOTH, SPACES, history, one
+from tests.methods.histories import CHOICES, CONDITIONAL, FINITE, MIXED, SMOOTH, SPACES, history, one, places
 
 spaces = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())
 
@@ -34,7 +34,16 @@ def minimised(space, f, n, seeds=(0,), propose=propose_genetic):
     X, y = torch.empty(b, 0, space.dim, dtype=torch.float64), torch.empty(b, 0, dtype=torch.float64)
     while X.shape[1] < n:
         active = space.snap(X)[1].expand(X.shape)
-        h = History(X, active, y, X[:, :0], active[:, :0], tuple(seeds), X.shape[1])
+        h = History(
+            X,
+            active,
+            y,
+            X[:, :0],
+            active[:, :0],
+            tuple(seeds),
+            X.shape[1],
+            places(X.shape[1], 0).expand(len(seeds), -1),
+        )
         x = propose(space, h, 1)
         X, y = torch.cat([X, x], 1), torch.cat([y, f(x)], 1)
     return y
@@ -149,7 +158,7 @@ def test_a_finite_space_is_exhausted_without_a_repetition():
         X = torch.empty(1, 0, space.dim, dtype=torch.float64)
         while X.shape[1] < space.size:
             on = torch.ones_like(X, dtype=torch.bool)
-            h = History(X, on, X.sum(-1), X[:, :0], on[:, :0], (0,), X.shape[1])
+            h = History(X, on, X.sum(-1), X[:, :0], on[:, :0], (0,), X.shape[1], places(X.shape[1], 0))
             X = torch.cat([X, propose_genetic(space, h, 1)], 1)
         assert len(X[0].unique(dim=0)) == space.size
 

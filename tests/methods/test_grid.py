@@ -8,7 +8,7 @@ import torch
 from bayesopt import Categorical, Float, Int, Space
 from bayesopt.methods.grid import check_grid, propose_grid
 from bayesopt.methods.history import History
-from tests.methods.histories import CHOICES, CONDITIONAL, FINITE, SMOOTH, history, one
+from tests.methods.histories import CHOICES, CONDITIONAL, FINITE, SMOOTH, history, one, places
 
 TREE = Space(
     {
@@ -29,7 +29,7 @@ def told(space, X, pending=0, asked=0):
     X, active = X[None], torch.ones_like(X[None], dtype=torch.bool)
     n = X.shape[1] - pending
     y = torch.zeros(1, n, dtype=X.dtype, device=X.device)
-    return History(X[:, :n], active[:, :n], y, X[:, n:], active[:, n:], (0,), asked)
+    return History(X[:, :n], active[:, :n], y, X[:, n:], active[:, n:], (0,), asked, places(n, 0))
 
 
 @spaces
