@@ -41,8 +41,11 @@ SIGMA = 0.3
 #: Of results brought along: the share that is promising, and the standard deviation around each of them.
 PROMISING, BLUR = 0.1, 0.1
 
+#: Draws from the beliefs that give choices their first probabilities.
+BELIEVED = 1024
+
 #: Step of the probabilities of choices towards what the better half chose.
-CHOICE_RATE = 0.2
+CHOICE_RATE = 0.3
 
 #: Draws of a proposal until it is a new one; after them any new configuration will do.
 ATTEMPTS = 32
@@ -112,8 +115,7 @@ def replay(space: Space, X: Tensor, active: Tensor, y: Tensor, seed: int, foreig
     told, digest, run = latest[0]
     if run is None or digest != _digest(X[:told], y[:told]):
         promising = _promising(X[:foreign], active[:foreign], y[:foreign])
-        warm = len(promising[0]) > 0
-        told, run = foreign, Run.warm(space, *promising, generator(seed, 0, 0, 1)) if warm else Run.of(space)
+        told, run = foreign, Run.first(space, *promising, generator(seed, 0, 0, 1))
     run = run.copy()
     while told + run.size <= len(y):
         now = slice(told, told + run.size)
@@ -188,10 +190,13 @@ class Run:
         return cls._of(space, size, mean.numpy()[_numeric(space)], SIGMA)
 
     @classmethod
-    def warm(cls, space: Space, X: Tensor, active: Tensor, source: torch.Generator) -> "Run":
-        """A run that begins at promising points `X`, `active` `(n, d)`, n > 0."""
+    def first(cls, space: Space, X: Tensor, active: Tensor, source: torch.Generator) -> "Run":
+        """A run that begins at promising points `X`, `active` `(n, d)`; by the beliefs, if there are none."""
         from cmaes import get_warm_start_mgd
 
+        if not len(X):
+            believed = space.snap(space.sample(BELIEVED if space.has_belief else 0, source))
+            return cls.of(space)._chosen(*(t.numpy() for t in believed))
         # An inactive value says nothing, so it may be any. In units of BLUR no determinant underflows.
         points = torch.where(active, X, space.sample(len(X), source)).numpy()[:, _numeric(space)] / BLUR
         if not points.shape[1]:
@@ -275,7 +280,7 @@ class Run:
 
     def _std(self) -> Array:
         assert self.cma is not None
-        return np.asarray(self.cma._sigma * np.sqrt(np.diag(self.cma._C)))
+        return np.asarray(self.cma._sigma * np.sqrt(np.diag(self.cma._C)).clip(1e-150))
 
     def _stretch(self) -> Array:
         """Factors `(numeric,)`, 1 or more, by which steps reach the next bin often enough."""

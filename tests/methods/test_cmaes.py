@@ -10,6 +10,7 @@ from cmaes import CMA
 
 from bayesopt import Categorical, Float, Int, Space
 from bayesopt.acquisition.distinct import is_taken
+from bayesopt.beliefs import Normal
 from bayesopt.methods import cmaes
 from bayesopt.methods.cmaes import SIGMA, propose_cmaes, replay
 from bayesopt.methods.history import History, generator
@@ -124,6 +125,19 @@ def test_results_brought_along_are_a_warm_start():
     warm = [float(minimised(CUBE, sphere, 124, s, start=(X, y))[1][100:].median()) for s in range(5)]
     cold = [float(minimised(CUBE, sphere, 24, s)[1].median()) for s in range(5)]
     assert all(a < 0.7 * b for a, b in zip(warm, cold, strict=True)), (warm, cold)
+
+
+def test_beliefs_are_where_it_begins():
+    space = Space(
+        {
+            "c": Categorical(["a", "b", "c"], belief={"a": 0.1, "b": 0.8, "c": 0.1}),
+            "x": Float(0.0, 1.0, belief=Normal(0.2, 0.05)),
+        }
+    )
+    empty = torch.empty(0, 2, dtype=torch.float64)
+    run = replay(space, empty, empty.bool(), empty[:, 0], 0)
+    np.testing.assert_allclose(run.chances[0], [0.1, 0.8, 0.1], atol=0.04)
+    np.testing.assert_allclose(run.cma.mean, [0.2], atol=1e-3)
 
 
 def test_results_brought_along_that_all_failed_change_nothing():
