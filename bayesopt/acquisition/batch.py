@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from bayesopt import bfgs
-from bayesopt.acquisition.candidates import Draws, gumbel
+from bayesopt.acquisition.candidates import Draws, gumbel, quasi_random
 from bayesopt.acquisition.distinct import SAME, first_free, is_taken
 from bayesopt.acquisition.fantasies import BatchAcquisition, Fantasies, Fantasised, Screen
 from bayesopt.acquisition.joint import JointPosterior, QLogExpectedImprovement
@@ -21,6 +21,7 @@ from bayesopt.acquisition.maximizer import (
     polish,
     ranked,
 )
+from bayesopt.acquisition.region import Nearby
 from bayesopt.acquisition.surface import Surface
 
 #: Of the slots after the first: their candidates include what the slots before them climbed to.
@@ -37,12 +38,14 @@ class Situation:
     Attributes:
         surface: the terms common to all slots.
         X, z: observed points `(b, n, d)` and their outcomes `(b, n)`; taken `(b, m, d)`: not to be proposed.
+        nearby: for each slot of the batch, where it looks if it is a local proposal, None if it is not.
     """
 
     surface: Surface
     X: Tensor
     z: Tensor
     taken: Tensor
+    nearby: tuple[Nearby | None, ...]
 
 
 @torch.no_grad()
@@ -75,21 +78,37 @@ def greedy(
         raw, active = candidates(space, known.X, known.z, draws, effort)
     else:
         raw, active = (t.to(known.X.device).expand(known.X.shape[0], *t.shape) for t in grid)
+    region = next((local.region for local in known.nearby if local is not None), None)
+    if region is not None and grid is None:  # which few of the candidates are in
+        inside = space.snap(region.place(quasi_random(space, effort.local, draws.shift)))
+        raw, active = (torch.cat(pair, 1) for pair in zip((raw, active), inside, strict=True))
     screen = _screen(surface, raw, active, fantasies)
     taken, chosen = known.taken, []
     for slot in range(base.shape[-2]):
         acquisition = rule(slot)
         value = screen.value(acquisition, fantasies.best)
+        local = known.nearby[slot] if grid is None else None
+        if local is not None:
+            value = value.masked_fill(~local.region.holds(screen.X), -torch.inf)
         source = generators(slot) if slot else first
         points, point_value = best_of(screen.X, value)
         if grid is None:
             target = surface.of(Fantasised(fantasies, acquisition), *surface.terms)
-            noise = _gumbel(source, value) if slot else draws.gumbel
-            found, found_value = polish(target, screen.X, value, noise, LATER if slot else effort)
+            noise = draws.gumbel if draws.gumbel.shape == value.shape else _gumbel(source, value)
+            found, found_value = polish(
+                target,
+                screen.X,
+                value,
+                noise,
+                LATER if slot else effort,
+                None if local is None else local.region,
+            )
             found, found_value = ranked(found, found_value)
             points = torch.cat([found, points], 1)
             point_value = torch.cat([found_value, point_value], 1)
             screen = screen.joined(_screen(surface, *space.snap(found), fantasies))
+        if local is not None:
+            points, point_value = local.before(points, point_value)
         x = first_free(points, point_value, taken, space, source).unsqueeze(1)
         chosen.append(x)
         taken = torch.cat([taken, x], 1)

@@ -1,6 +1,6 @@
-"""Where the maximiser looks: the whole box, or a trust region around the incumbent."""
+"""Where the maximiser looks: the whole box, or a neighbourhood of the incumbent."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -29,6 +29,33 @@ class Region:
         """The nearest points of the region to `X (b, m, d)`."""
         return torch.clamp(X, self.lower.unsqueeze(-2), self.upper.unsqueeze(-2))
 
+    def holds(self, X: Tensor) -> Tensor:
+        """Which of the points `(b, m, d)` are inside, `(b, m)`."""
+        return ((self.lower.unsqueeze(-2) <= X) & (self.upper.unsqueeze(-2) >= X)).all(-1)
+
     def rows(self, keep: Tensor) -> "Region":
         """Those of some of the studies."""
         return Region(self.lower[keep], self.upper[keep])
+
+
+@dataclass(frozen=True, eq=False)
+class Nearby:
+    """A local proposal of b studies: points that go first, and a region where to look otherwise.
+
+    Attributes:
+        region: of the second choice.
+        first: the points `(b, k, d)`, maybe none, and their `preference (b, k)`: larger than any acquisition,
+            or -inf where it is not to be proposed.
+    """
+
+    region: Region
+    first: Tensor
+    preference: Tensor
+
+    def before(self, points: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """The first choice, then the points `(b, m, d)` with their values `(b, m)`."""
+        return torch.cat([self.first, points], 1), torch.cat([self.preference, value], 1)
+
+    def without_first(self) -> "Nearby":
+        """Only the region."""
+        return replace(self, first=self.first[:, :0], preference=self.preference[:, :0])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bayesopt.acquisition.maximizer import climbed_columns
-from bayesopt.acquisition.region import Region
+from bayesopt.acquisition.region import Nearby, Region
 from bayesopt.methods.history import History
 from bayesopt.space import Space
 from bayesopt.surrogates.quadratic import Quadratic, is_determined
@@ -30,6 +30,9 @@ _SUCCESSES, _FAILURES = 2, 3
 #: Half-width of the box in which the quadratic is minimised: first, largest, smallest, and after that.
 _REACH, _MOST_REACH, _LEAST_REACH, _NEW_REACH = 0.25, 0.5, 1e-5, 0.1
 _GROWTH, _SHRINKAGE = 2.0, 0.4
+
+#: A pending evaluation within this share of the reach makes another minimiser of the quadratic wait.
+_AWAITED = 0.1
 
 #: Larger than any acquisition.
 _FIRST = 1e300
@@ -101,21 +104,6 @@ class Arms:
         self.side = self.side if self.side >= _LEAST_SIDE else _SIDE
 
 
-@dataclass(frozen=True, eq=False)
-class Nearby:
-    """What the local arms say.
-
-    Attributes:
-        region: where to look for the best point otherwise.
-        lowest: the minimiser of the quadratic `(b, k, d)`, k = 0 where there is none, and how it is preferred
-            to the points of the region: by a value `(b, k)`, -inf if it is not believed.
-    """
-
-    region: Region
-    lowest: Tensor
-    preference: Tensor
-
-
 def look_nearby(space: Space, history: History, lengthscales: Tensor) -> Nearby:
     """The local arms of b studies, each with the same number > 0 of successes."""
     X, y = history.X, history.y
@@ -135,6 +123,9 @@ def look_nearby(space: Space, history: History, lengthscales: Tensor) -> Nearby:
     lowest = space.snap(model.minimiser(X.new_tensor([arm.reach for arm in arms])))[0]
     resting = torch.tensor([arm.resting for arm in arms], device=X.device)
     believed = (model.score >= _BELIEVED) & ~resting
+    if history.X_pending.shape[1]:  # its answer is on the way
+        awaited = torch.cdist(lowest.unsqueeze(1), history.X_pending, p=torch.inf)[:, 0].amin(-1)
+        believed &= awaited > _AWAITED * X.new_tensor([arm.reach for arm in arms])
     preference = torch.full_like(model.score, _FIRST).masked_fill(~believed, -torch.inf)
     return Nearby(region, lowest.unsqueeze(1), preference.unsqueeze(1))
 

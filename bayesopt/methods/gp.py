@@ -24,10 +24,11 @@ from bayesopt.acquisition.candidates import Draws
 from bayesopt.acquisition.distinct import first_free
 from bayesopt.acquisition.exploration import PureExploration
 from bayesopt.acquisition.fantasies import Averaged, BatchAcquisition, Fantasies, innovations
-from bayesopt.acquisition.maximizer import DEFAULT_EFFORT, Effort
+from bayesopt.acquisition.maximizer import DEFAULT_EFFORT, Effort, enumerated
+from bayesopt.acquisition.region import Nearby
 from bayesopt.acquisition.surface import Term, lengthscales
 from bayesopt.acquisition.thompson import thompson
-from bayesopt.methods.arms import Nearby, is_local, look_nearby
+from bayesopt.methods.arms import is_local, look_nearby
 from bayesopt.methods.history import History, generator
 from bayesopt.surrogates.feasibility import fit_feasibility
 from bayesopt.surrogates.gp import GaussianProcess
@@ -89,20 +90,16 @@ def propose_gp(
         F_failed = _rows_where(failed, F)
         gp = gp.condition_on(F_failed, gp.marginals(F_failed)[0])  # nothing new is to be learnt there
     surface = Surface.over(model.space, model.embedding, gp, *terms)
-    known = Situation(surface, X, z, history.known())
+    nearby = _nearby(model, gp, history, q) if local else (None,) * q
+    known = Situation(surface, X, z, history.known(), nearby)
     pending = history.X_pending.shape[1]
     if q + pending == 1 and not acquisition.is_noisy:
-        nearby = (
-            look_nearby(known.surface.space, history, lengthscales(gp, model.space.dim))
-            if local and is_local(history.asked)
-            else None
-        )
-        return _propose_one(known, Pointwise(gp, acquisition, best), history, effort, nearby)
+        return _propose_one(known, Pointwise(gp, acquisition, best), history, effort)
     rule = batch_rule(batch, acquisition, q, pending)
     if rule == "thompson":
         return _thompson(known, gp, history, q)
     if rule == "ucb_pe":
-        return _explore(known, gp, best, history, q, effort)
+        return _explore(known, gp, best, history, q, effort, local)
     return _improve(known, gp, best, contenders, history, q, acquisition, effort)
 
 
@@ -123,16 +120,26 @@ def _rows_where(mask: Tensor, values: Tensor) -> Tensor:
     return values[mask].view(len(mask), -1, *values.shape[2:])
 
 
-def _propose_one(
-    known: Situation, term: Pointwise, history: History, effort: Effort, nearby: Nearby | None
-) -> Tensor:
+def _nearby(model: Model, gp: GaussianProcess, history: History, q: int) -> tuple[Nearby | None, ...]:
+    """For each slot that is a local proposal where to look; only the first of them by the quadratic."""
+    slots = [is_local(history.asked + slot) for slot in range(q)]
+    if not any(slots) or enumerated(model.space) is not None:
+        return (None,) * q
+    found = look_nearby(model.space, history, lengthscales(gp, model.space.dim))
+    first = slots.index(True)
+    each = (found if slot == first else found.without_first() for slot in range(q))
+    return tuple(nearby if is_there else None for nearby, is_there in zip(each, slots, strict=True))
+
+
+def _propose_one(known: Situation, term: Pointwise, history: History, effort: Effort) -> Tensor:
     generators = _generators(history, 0)
-    space, region = known.surface.space, None if nearby is None else nearby.region
+    space, nearby = known.surface.space, known.nearby[0]
+    region = None if nearby is None else nearby.region
     draws = Draws.of(generators, space.dim, effort.sobol, effort.local, known.X.device)
     surface = known.surface.of(term, *known.surface.terms)
     points, value = maximize(surface, known.X, known.z, draws, effort, region)
     if nearby is not None:
-        points, value = torch.cat([nearby.lowest, points], 1), torch.cat([nearby.preference, value], 1)
+        points, value = nearby.before(points, value)
     return first_free(points, value, known.taken, space, generators).unsqueeze(1)
 
 
@@ -179,19 +186,21 @@ def _improve(
     X = greedy(
         known, *start(DRAWS), lambda slot: Averaged(acquisition), partial(_generators, history), effort
     )
-    joint = isinstance(acquisition, LogExpectedImprovement) and known.surface.flat
+    joint = isinstance(acquisition, LogExpectedImprovement) and known.surface.flat and not any(known.nearby)
     return climb_jointly(known, *start(JOINT_DRAWS), X, _JOINT_OPTIONS) if joint and 1 < q <= JOINT else X
 
 
 def _explore(
-    known: Situation, gp: GaussianProcess, best: Tensor, history: History, q: int, effort: Effort
+    known: Situation, gp: GaussianProcess, best: Tensor, history: History, q: int, effort: Effort, local: bool
 ) -> Tensor:
-    """Every other proposal by upper confidence bound, the rest by pure exploration."""
+    """Every other proposal by upper confidence bound, the rest by pure exploration; local ones apart."""
     pending = _pending(known, history)
     believed = best.new_zeros(len(best), pending.shape[1] + q, 1)
 
     def rule(slot: int) -> BatchAcquisition:
-        return PureExploration() if (history.asked + slot) % 2 else Averaged(UpperConfidenceBound())
+        turn = (history.asked + slot) // (2 if local else 1)  # among those that are not local
+        explores = turn % 2 == 1 and known.nearby[slot] is None
+        return PureExploration() if explores else Averaged(UpperConfidenceBound())
 
     return greedy(known, *_beside(pending, gp, best, believed), rule, partial(_generators, history), effort)
 

@@ -25,7 +25,7 @@ spaces = pytest.mark.parametrize("space", [SMOOTH, MIXED], ids=["smooth", "mixed
 
 def situation(space, device, b=2):
     embedding, gp, X, best = posterior(space, device, b)
-    return Situation(Surface.over(space, embedding, gp), X, gp.y, X), gp, best
+    return Situation(Surface.over(space, embedding, gp), X, gp.y, X, (None,) * 64), gp, best
 
 
 def normals(b, q, draws, device, seed=3):
@@ -97,7 +97,7 @@ def test_the_studies_of_a_batch_are_independent(space, device):
     for i in range(3):
         one = torch.tensor([i], device=device)
         alone = greedy(
-            Situation(known.surface.rows(one), known.X[one], known.z[one], known.taken[one]),
+            Situation(known.surface.rows(one), known.X[one], known.z[one], known.taken[one], known.nearby),
             Fantasies.of(gp.select(one), best[one], 16),
             normals(3, Q, 16, device)[one],
             lambda slot: Averaged(ACQUISITIONS["log_ei"]),
