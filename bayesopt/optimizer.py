@@ -586,9 +586,10 @@ def _ask_modelled(studies: Sequence[Optimizer], method: str, q: int) -> list[lis
 
 def _propose_gp(studies: Sequence[Optimizer], history: History, q: int) -> Tensor:
     first = studies[0]
-    model, acquisition = Model.of(first.space, first._device), ACQUISITIONS[first._acquisition]
-    cache, local = _SharedWarmStarts.of(studies), first._method == "auto"
-    return propose_gp(model, history, q, acquisition, first._batch, cache, local=local)
+    adaptive = first._method == "auto"
+    model = Model.of(first.space, first._device, warp=adaptive)
+    acquisition, cache = ACQUISITIONS[first._acquisition], _SharedWarmStarts.of(studies)
+    return propose_gp(model, history, q, acquisition, first._batch, cache, local=adaptive)
 
 
 def _stack(histories: Sequence[History]) -> History:

@@ -21,8 +21,12 @@ class Model:
 
     @classmethod
     @lru_cache(maxsize=64)
-    def of(cls, space: Space, device: torch.device) -> "Model":
-        """Matern 5/2 with one lengthscale a parameter, and one for each activity indicator."""
+    def of(cls, space: Space, device: torch.device, warp: bool = False) -> "Model":
+        """Matern 5/2 with one lengthscale a parameter, and one for each activity indicator.
+
+        If `warp`, each parameter is warped on its way to the kernel, as the data ask for: tuning problems
+        often change fastest near a bound. Cowen-Rivers et al. (2022), HEBO.
+        """
         embedding = Embedding.of(space)
-        kernel = Stationary(groups=embedding.groups)
+        kernel = Stationary(groups=embedding.groups, warp=warp)
         return cls(space, embedding, kernel, default_priors(kernel, space.dim).to(device))
