@@ -46,7 +46,8 @@ def test_proposals_are_snapped_new_and_a_function_of_the_history(space, foreign,
         history(space, device, n=4, pending=1, failures=range(4)),
         history(space, device, n=min(26, int(min(space.size, 30)) - 4), failures=(0, 3)),
     ):
-        h = replace(h, foreign=min(foreign, h.X.shape[1]))
+        n = h.X.shape[1]
+        h = replace(h, at=places(n, min(foreign, n)).expand(3, -1))
         q = int(min(3, space.size - h.known().shape[1]))
         X = propose_cmaes(space, h, q)
         assert X.shape == (3, q, space.dim) and X.device == h.X.device
@@ -63,7 +64,7 @@ def test_what_was_asked_before_does_not_matter(space):
     """The cached run of a longer, a shorter and another history, against none."""
     h = history(space, n=min(30, int(min(space.size, 40)) - 4), pending=0)
     cut = min(17, h.X.shape[1] - 1)
-    short = replace(h, X=h.X[:, :cut], active=h.active[:, :cut], y=h.y[:, :cut])
+    short = replace(h, X=h.X[:, :cut], active=h.active[:, :cut], y=h.y[:, :cut], at=h.at[:, :cut])
     other = replace(h, y=-h.y)
     expected = []
     for each in (short, h, other):
