@@ -1,0 +1,114 @@
+"""Results: canonical order against a sorted list of tuples, however and in whatever portions they come."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bayesopt import trials
+from bayesopt.trials import FOREIGN, Results, Rows
+
+D = 2
+COLUMNS = ("X", "active", "y", "at", "number")
+
+#: (x, active, y, foreign?): few different values, so that foreign results tie in some columns or in all.
+outcomes = st.tuples(
+    st.tuples(*[st.sampled_from([0.0, 0.25, 1.0])] * D),
+    st.tuples(*[st.booleans()] * D),
+    st.sampled_from([math.nan, -2.5, 0.0, 1.0]),
+    st.booleans(),
+)
+
+
+def numbered(told):
+    """With `at`, by the place in the list, and `number`: entries `(x, active, y, at, number)`."""
+    return [(x, on, y, FOREIGN if foreign else i, i) for i, (x, on, y, foreign) in enumerate(told)]
+
+
+def canonical(entry):
+    """Foreign results first: by x, then y, failures last, equal ones as they came; then those asked for."""
+    x, _, y, at, number = entry
+    return (at, x, math.isnan(y), 0.0 if math.isnan(y) else y, number) if at == FOREIGN else (at,)
+
+
+def rows(entries):
+    x, on, y, at, number = zip(*entries, strict=True)
+    return Rows(
+        np.array(x), np.array(on), np.array(y), np.array(at, dtype=np.int64), np.array(number, dtype=np.int64)
+    )
+
+
+def results(portions):
+    made = Results(D)
+    for portion in portions:
+        made.add(rows(portion))
+    return made
+
+
+def assert_equal(a, b, columns=COLUMNS):
+    for name in columns:
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+
+
+@given(st.lists(outcomes, min_size=1, max_size=24), st.randoms(use_true_random=False), st.data())
+def test_any_order_in_any_portions_is_the_sorted_list(told, random, data):
+    entries = numbered(told)
+    random.shuffle(entries)  # asked in one order, told in another one
+    entries = [(*entry[:4], number) for number, entry in enumerate(entries)]
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(entries)))) | {0, len(entries)})
+    made = results(entries[i:j] for i, j in zip(cuts, cuts[1:], strict=False))
+    expected = rows(sorted(entries, key=canonical))
+    assert len(made) == len(entries)
+    assert_equal(made.rows, expected)
+    np.testing.assert_array_equal(made.asked_at(), [entry[3] for entry in entries])
+    assert_equal(results([entries]).rows, expected)  # in bulk
+    assert_equal(results([entry] for entry in entries).rows, expected)  # one by one
+
+
+@given(st.lists(outcomes, min_size=2, max_size=16), st.randoms(use_true_random=False))
+def test_what_is_known_does_not_depend_on_the_order_of_telling(told, random):
+    told = [(x, (True,) * D, y, foreign) for x, _, y, foreign in told]  # activity follows from x
+    entries, shuffled = numbered(told), numbered(told)
+    random.shuffle(shuffled)
+    shuffled = [(*entry[:4], number) for number, entry in enumerate(shuffled)]
+    a, b = results([entries]).rows, results([entry] for entry in shuffled).rows
+    assert_equal(a, b, ("X", "active", "y", "at"))
+    assert sorted(b.number) == list(range(len(told)))
+
+
+def asked(at):
+    return [((0.5, at / 1000), (True, False), float(-at), at, at)]
+
+
+def test_room_grows_by_doubling_and_keeps_what_is_there(monkeypatch):
+    """1,000 results one at a time: a number of copies that is logarithmic in them, and the rows of a list."""
+    rooms = []
+    real = trials._room
+    monkeypatch.setattr(trials, "_room", lambda n, d: rooms.append(n) or real(n, d))
+    made = Results(D)
+    for at in range(1000):
+        made.add(rows(asked(at)))
+    assert len(rooms) <= 12 and len(made._room) < 2 * 1000 + 2
+    assert_equal(made.rows, rows([asked(at)[0] for at in range(1000)]))
+
+
+def test_a_result_in_the_order_of_asking_moves_no_other(monkeypatch):
+    made = results(asked(at) for at in range(9))
+    sorted_rows = []
+    real = Rows.order
+    monkeypatch.setattr(Rows, "order", lambda self: sorted_rows.append(len(self)) or real(self))
+    made.add(rows(asked(9)))
+    made.add(rows(asked(12)))
+    made.add(rows(asked(11)))  # overtakes one
+    made.add(rows([((0.5, 0.5), (True, True), 1.0, FOREIGN, 12)]))  # goes before everything
+    assert sorted_rows == [1, 1, 2, 13]
+    assert made.rows.at.tolist() == [FOREIGN, *range(10), 11, 12]
+
+
+@pytest.mark.parametrize("d", [1, 5])
+def test_no_results(d):
+    made = Results(d)
+    assert len(made) == len(made.rows) == len(made.asked_at()) == 0
+    assert made.rows.X.shape == made.rows.active.shape == (0, d)
