@@ -12,6 +12,10 @@ from bayesopt import bfgs, linalg
 _ENOUGH_DIAGONAL, _ENOUGH_FULL, _NEIGHBOURS = 1.3, 1.15, 1.5
 
 _RIDGE = 1e-9
+
+#: Most medians that a value counts above the best; its weight makes one of what is more.
+_MOST = 1e100
+
 _OPTIONS = bfgs.Options(evaluations=40, ftol=1e-12, first_step=0.1)
 
 
@@ -59,9 +63,10 @@ class Quadratic:
         near = (_ranks(distance) + _ranks(y)).argsort(dim=-1, stable=True)[:, :count]
         radius = distance.gather(1, near).amax(-1, keepdim=True).sqrt().clamp_min(1e-12)
         V = (X - centre).gather(1, near[..., None].expand(-1, -1, d)) / radius.unsqueeze(-1)
-        t = y.gather(1, near) - y.gather(1, best)
+        half = 0.5 * y  # the largest floats are an infinity apart
+        t = half.gather(1, near) - half.gather(1, best)
         median, most = t.median(-1, keepdim=True).values, t.amax(-1, keepdim=True)
-        t = t / torch.where(median > 0.0, median, most).clamp_min(1e-300)
+        t = (t / torch.where(median > 0.0, median, most).clamp_min(1e-300)).clamp_max(_MOST)
         weight = 1.0 / (1.0 + t)
         A = _monomials(V, full) * weight.unsqueeze(-1)
         coefficient, left_out = _least_squares(A, t * weight)
