@@ -221,7 +221,9 @@ def _move(
     shorter = replace(effort.options, evaluations=max(4, effort.options.evaluations // 2))
     brief = replace(effort, options=shorter)
     for _ in range(effort.rounds):
-        near, active = surface.space.snap(moves.apply(X).flatten(1, 2))
+        near = moves.apply(X).flatten(1, 2)
+        # Steps along a long column may lead out of the region.
+        near, active = surface.space.snap(near if region is None else region.clamp(near))
         near_value = surface.value(near, active).view(*value.shape, len(moves))
         best_value, best = near_value.max(-1)
         improved = best_value > value + effort.options.ftol  # more than rounding: staying put is a move too

@@ -72,7 +72,7 @@ def test_the_minimiser_of_a_convex_quadratic_is_found(d, full, device):
     H, m = truth(d, full, device)
     X = points(3, enough(d, full), d, device)
     found = Quadratic.fit(X, values(X, H, m)).minimiser(width(1.0, 3, device))
-    torch.testing.assert_close(found, m, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found, m, rtol=0, atol=5e-6)  # the ridge pulls a little
 
 
 @CASES
@@ -94,7 +94,7 @@ def test_the_minimiser_in_a_box_is_that_of_scipy(d, full, half_width, device):
             lambda x: 0.5 * (x - o) @ A @ (x - o), centre, jac=lambda x: A @ (x - o), method="L-BFGS-B",
             bounds=list(zip(low, high, strict=True)), options={"ftol": 1e-15, "gtol": 1e-12},
         )  # fmt: skip
-        np.testing.assert_allclose(found[i].cpu().numpy(), solution.x, atol=1e-5 * half_width + 1e-6)
+        np.testing.assert_allclose(found[i].cpu().numpy(), solution.x, atol=min(5e-6, 1e-3 * half_width))
 
 
 @pytest.mark.parametrize("seed", range(4))
