@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from bayesopt import Categorical, Float, Int, Optimizer, Replicates, Space
+from bayesopt import Optimizer, Replicates
 from bayesopt.optimizer import METHODS
 from tests.methods.histories import CONDITIONAL, FINITE, MIXED, SMOOTH
 

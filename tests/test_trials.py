@@ -1,6 +1,7 @@
 """Results: canonical order against a sorted list of tuples, however and in whatever portions they come."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_any_order_in_any_portions_is_the_sorted_list(told, random, data):
     random.shuffle(entries)  # asked in one order, told in another one
     entries = [(*entry[:4], number) for number, entry in enumerate(entries)]
     cuts = sorted(data.draw(st.sets(st.integers(1, len(entries)))) | {0, len(entries)})
-    made = results(entries[i:j] for i, j in zip(cuts, cuts[1:], strict=False))
+    made = results(entries[i:j] for i, j in pairwise(cuts))
     expected = rows(sorted(entries, key=canonical))
     assert len(made) == len(entries)
     assert_equal(made.rows, expected)

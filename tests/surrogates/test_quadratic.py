@@ -91,7 +91,7 @@ def test_the_minimiser_in_a_box_is_that_of_scipy(d, full, half_width, device):
         low, high = np.maximum(centre - half_width, 0.0), np.minimum(centre + half_width, 1.0)
         A, o = H[i].cpu().numpy(), m[i].cpu().numpy()
         solution = minimize(
-            lambda x: 0.5 * (x - o) @ A @ (x - o), centre, jac=lambda x: A @ (x - o), method="L-BFGS-B",
+            lambda x, A, o: (0.5 * (x - o) @ A @ (x - o), A @ (x - o)), centre, (A, o), "L-BFGS-B", True,
             bounds=list(zip(low, high, strict=True)), options={"ftol": 1e-15, "gtol": 1e-12},
         )  # fmt: skip
         np.testing.assert_allclose(found[i].cpu().numpy(), solution.x, atol=min(5e-6, 1e-3 * half_width))

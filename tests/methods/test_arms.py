@@ -1,0 +1,286 @@
+"""The local arms of the default method: what the history has taught them, and what they propose."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import bayesopt.methods.gp
+from bayesopt import Float, Int, Optimizer, Replicates, Space
+from bayesopt.acquisition.maximizer import climbed_columns
+from bayesopt.methods.arms import Arms, is_local, look_nearby, takes_quadratic, trust_region
+from bayesopt.methods.history import History, generator
+from tests.methods.histories import CHOICES, CONDITIONAL, FINITE, MIXED, SMOOTH, history, one, places
+
+# ------------------------------------------------------------------------------------- what they have learnt
+
+
+def told_story(X, y, at, quadratic):
+    """Side and reach, resting: the docstrings of the module in plain Python, with its numbers written out."""
+    side, reach, resting = 0.8, 0.25, False
+    record = []  # improvements of the region in a row, True or False
+    d = len(X[0])
+    successes = []  # (value, x), in the order of asking
+    for x, value, place in zip(X, y, at, strict=True):
+        best = min(successes, key=lambda s: s[0]) if successes else None  # the earliest of equals
+        improved = not math.isnan(value) and (best is None or value < best[0])
+        if place >= 0 and place % 2 == 1 and len(successes) >= 2 * d:
+            enough = len(successes) >= 1.3 * (2 * d + 1)
+            near = max(abs(a - b) for a, b in zip(x, best[1], strict=True)) <= 1.001 * reach
+            if quadratic and enough and not resting and near:
+                reach = min(2 * reach, 0.5) if improved else 0.4 * reach
+                reach = 0.1 if reach < 1e-5 else reach
+                resting = not improved
+            else:
+                resting = False
+                record = [*record, improved] if not record or record[-1] == improved else [improved]
+                if record == [True, True]:
+                    side, record = min(2 * side, 1.6), []
+                elif record == [False] * 3:
+                    side, record = side / 2, []
+                side = 0.8 if side < 2**-7 else side
+        if not math.isnan(value):
+            successes.append((value, x))
+    return side, reach, resting
+
+
+@st.composite
+def stories(draw):
+    """Told rows in canonical order: foreign ones first; gaps, ties, failures, improvements by chance."""
+    d = draw(st.integers(1, 3))
+    n = draw(st.integers(2 * d, 70))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    spread = draw(st.sampled_from([0.003, 0.05, 0.3]))
+    falling = draw(st.sampled_from([0.0, 0.05, 1.0]))
+    foreign = draw(st.integers(0, n))
+    X = np.clip(0.5 + spread * rng.standard_normal((n, d)), 0.0, 1.0)
+    y = np.round(rng.standard_normal(n) - falling * np.arange(n), 1)
+    y[rng.random(n) < draw(st.sampled_from([0.0, 0.3]))] = np.nan
+    at = np.full(n, -1)
+    at[foreign:] = np.sort(rng.choice(2 * n, n - foreign, replace=False))
+    return X, y, at
+
+
+@given(stories(), st.booleans())
+def test_the_fold_is_the_story_told_in_plain_words(story, quadratic):
+    X, y, at = story
+    arms = Arms.after(X, y, at, quadratic)
+    side, reach, resting = told_story(X.tolist(), y.tolist(), at.tolist(), quadratic)
+    assert (arms.side, arms.resting) == (side, resting) and arms.reach == pytest.approx(reach, rel=1e-12)
+
+
+def test_the_stories_reach_every_corner():
+    """Else the test above is about nothing: both arms succeed and fail, sides and reaches of many sizes."""
+    seen = set()
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        X = np.clip(0.5 + 0.1 * rng.standard_normal((60, 2)), 0, 1)
+        y = rng.standard_normal(60) - 0.3 * (seed % 3) * np.arange(60)
+        arms = Arms.after(X, y, np.arange(60), quadratic=True)
+        seen.add((arms.side, round(arms.reach, 4), arms.resting))
+    sides, reaches, resting = map(set, zip(*seen, strict=True))
+    assert len(sides) >= 4 and len(reaches) >= 4 and resting == {True, False}
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=300))
+def test_side_and_reach_stay_within_their_bounds(records):
+    arms = Arms()
+    for quadratic, improved in records:
+        (arms.record_quadratic if quadratic else arms.record_region)(improved)
+        assert 2.0**-7 <= arms.side <= 1.6 and 1e-5 <= arms.reach <= 0.5
+        assert arms.resting == (quadratic and not improved)
+
+
+def test_two_successes_double_the_side_and_three_failures_halve_it():
+    arms, sides = Arms(), []
+    for improved in [1, 1, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]:
+        arms.record_region(bool(improved))
+        sides.append(arms.side)
+    assert sides == [0.8, 1.6, 1.6, 1.6, 1.6, 1.6, 1.6, 1.6, 1.6, 0.8, 0.8, 0.8, 0.4]
+    for _ in range(15):
+        arms.record_region(False)
+    assert arms.side == 0.4 / 2**5
+    for _ in range(3):
+        arms.record_region(False)
+    assert arms.side == 0.8  # it starts anew
+
+
+def test_the_reach_starts_anew_below_the_smallest_one():
+    arms, reaches = Arms(), []
+    for _ in range(14):
+        arms.record_quadratic(False)
+        reaches.append(arms.reach)
+    k = next(i for i in range(14) if 0.25 * 0.4 ** (i + 1) < 1e-5)
+    np.testing.assert_allclose(reaches[:k], 0.25 * 0.4 ** np.arange(1, k + 1))
+    np.testing.assert_allclose(reaches[k:], 0.1 * 0.4 ** np.arange(14 - k))
+    for _ in range(6):
+        arms.record_quadratic(True)
+    assert arms.reach == 0.5
+
+
+def test_foreign_results_move_the_incumbent_and_teach_nothing_else():
+    X = np.random.default_rng(0).random((40, 2))
+    y = np.random.default_rng(1).standard_normal(40)
+    assert Arms.after(X, y, np.full(40, -1), True) == Arms()
+    assert Arms.after(X, y, np.arange(0, 80, 2), True) == Arms()  # no local proposal among them
+    assert Arms.after(X, y, np.arange(40), True) != Arms()
+
+
+def test_failures_of_local_proposals_are_not_successes():
+    X, y = np.random.default_rng(0).random((16, 2)), np.arange(16.0)
+    failed, worse = y.copy(), y.copy()
+    failed[5::2], worse[5::2] = np.nan, 99.0
+    a, b = (Arms.after(X, values, np.arange(16), False) for values in (failed, worse))
+    assert a == b and a.side < 0.8
+
+
+def test_where_a_polynomial_makes_sense():
+    assert takes_quadratic(SMOOTH) and takes_quadratic(Space({"k": Int(0, 100), "x": Float(0, 1)}))
+    assert not any(map(takes_quadratic, (MIXED, CONDITIONAL, FINITE, CHOICES)))
+    assert [is_local(at) for at in range(4)] == [False, True, False, True]
+
+
+# --------------------------------------------------------------------------------------- where they look
+
+
+def test_a_trust_region_is_shaped_by_the_lengthscales(device):
+    incumbent = torch.full((2, 3), 0.5, dtype=torch.float64, device=device)
+    scales = torch.tensor([[1.0, 1.0, 1.0], [0.1, 0.2, 0.4]], dtype=torch.float64, device=device)
+    side = torch.tensor([0.4, 0.1], dtype=torch.float64, device=device)
+    region = trust_region(SMOOTH, incumbent, scales, side)
+    expected = [[0.4, 0.4, 0.4], [0.05, 0.1, 0.2]]
+    torch.testing.assert_close((region.upper - region.lower).tolist(), expected)
+    torch.testing.assert_close(0.5 * (region.upper + region.lower), incumbent)
+    scales[:, 0] = 1e9  # a column that does not matter
+    region = trust_region(SMOOTH, incumbent, scales, side)
+    assert float((region.upper - region.lower)[1, 0]) == pytest.approx(5.0 * 0.1)
+    mixed = trust_region(MIXED, torch.full((1, 5), 0.5).double().to(device), torch.ones(1, 5), side[:1])
+    free = torch.tensor([not climbed for climbed in climbed_columns(MIXED)])
+    assert (((mixed.upper - mixed.lower)[0].cpu() == 1.0) == free).all()
+
+
+@pytest.mark.parametrize("space", [SMOOTH, MIXED, CONDITIONAL], ids=["smooth", "mixed", "conditional"])
+@pytest.mark.parametrize("foreign", [0, 5])
+@pytest.mark.parametrize("failures", [(), (3, 17)])
+def test_a_batch_of_studies_is_its_studies(space, foreign, failures, device):
+    h = history(space, device, n=30, pending=0, foreign=foreign, failures=failures)
+    scales = torch.rand(3, space.dim, generator=generator(0), dtype=torch.float64).to(device) + 0.1
+    together = look_nearby(space, h, scales)
+    assert together.lowest.shape == (3, int(space is SMOOTH), space.dim)
+    for i in range(3):
+        alone = look_nearby(space, one(h, i), scales[i : i + 1])
+        for name in ("lower", "upper"):
+            a, b = (getattr(nearby.region, name) for nearby in (together, alone))
+            torch.testing.assert_close(a[i : i + 1], b)
+        torch.testing.assert_close(together.lowest[i : i + 1], alone.lowest, rtol=0, atol=1e-6)
+        torch.testing.assert_close(together.preference[i : i + 1], alone.preference, rtol=0, atol=0)
+
+
+def test_the_quadratic_is_believed_where_the_function_is_one(device):
+    """And not on noise, nor after it has failed."""
+    X = torch.rand(1, 30, 3, generator=generator(0), dtype=torch.float64).to(device)
+    active, scales = torch.ones_like(X, dtype=torch.bool), torch.ones(1, 3, dtype=X.dtype, device=device)
+
+    def nearby(y, at):
+        return look_nearby(SMOOTH, History(X, active, y, X[:, :0], active[:, :0], (0,), 31, at), scales)
+
+    bowl = (X - 0.4).square().sum(-1)
+    found = nearby(bowl, places(30, 30))
+    reach = 0.25
+    incumbent = X[0, bowl.argmin()]
+    expected = (incumbent + (0.4 - incumbent).clamp(-reach, reach)).clamp(0, 1)
+    torch.testing.assert_close(found.lowest[0, 0], expected, rtol=0, atol=1e-4)
+    assert float(found.preference) > 1e200
+    noise = torch.randn(1, 30, generator=generator(3), dtype=X.dtype).to(device)
+    assert float(nearby(noise, places(30, 30)).preference) == -math.inf
+    X[:, -1] = incumbent + (incumbent - 0.4).sign() * 0.01  # the last one is worse than the best, and near
+    y = (X - 0.4).square().sum(-1)
+    for last, believed in ((6, True), (7, False)):  # the one after an odd number of others was a local one
+        at = torch.cat([torch.full((29,), -1), torch.tensor([last])])[None]
+        assert float(nearby(y, at).preference) == (1e300 if believed else -math.inf)
+
+
+# ---------------------------------------------------------------------------------------- what is proposed
+
+
+def loss(config):
+    return sum(
+        (j + 1) * ("abcpq".index(v) if isinstance(v, str) else 0.1 * v - 0.03) ** 2
+        for j, v in enumerate(config.values())
+    )
+
+
+@pytest.mark.parametrize("space", [SMOOTH, MIXED, CONDITIONAL], ids=["smooth", "mixed", "conditional"])
+def test_every_other_proposal_is_a_local_one_and_the_rest_are_those_of_the_gp(space, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        bayesopt.methods.gp, "look_nearby", lambda *a: seen.append(look_nearby(*a)) or seen[-1]
+    )
+    opt = Optimizer(space, seed=1)
+    kinds = []
+    for i in range(30):
+        plain = Optimizer(space)
+        plain.load_state_dict({**opt.state_dict(), "method": "gp"})
+        seen.clear()
+        config = opt.ask()
+        if not seen:
+            assert i < 8 or not is_local(i)
+            expected = plain.ask()
+            torch.testing.assert_close(
+                space.encode([config])[0], space.encode([expected])[0], rtol=0, atol=1e-6
+            )
+        else:
+            assert is_local(i)
+            (nearby,) = seen
+            x = space.encode([config])[0][None]
+            is_quadratic = bool(nearby.lowest.shape[1]) and bool(nearby.preference[0, 0] > 0)
+            if is_quadratic:
+                torch.testing.assert_close(x, nearby.lowest, rtol=0, atol=1e-9)
+            else:  # the level of an integer reaches beyond the box in which its value is
+                torch.testing.assert_close(x, space.snap(nearby.region.clamp(x))[0], rtol=0, atol=1e-9)
+            kinds.append(is_quadratic)
+        opt.tell(config, loss(config))
+    assert len(kinds) >= 10 and any(kinds) == takes_quadratic(space) and not all(kinds)
+
+
+def test_no_local_proposal_where_there_is_company():
+    """With q > 1 or something pending proposals keep out of each other's way, as those of the plain GP."""
+    opt = Optimizer(SMOOTH, seed=1)
+    for _ in range(13):
+        config = opt.ask()
+        opt.tell(config, loss(config))
+    plain = Optimizer(SMOOTH)
+    plain.load_state_dict({**opt.state_dict(), "method": "gp"})
+    assert copy.deepcopy(opt).ask() != copy.deepcopy(plain).ask()  # a local one
+    assert SMOOTH.encode(opt.ask(2))[0].allclose(SMOOTH.encode(plain.ask(2))[0], atol=1e-6)
+    assert SMOOTH.encode([opt.ask()])[0].allclose(SMOOTH.encode([plain.ask()])[0], atol=1e-6)
+
+
+def ellipsoid(d, seed):
+    """`(x - m)' Q diag(1 ... 100) Q' (x - m)`: smooth, ill-conditioned, not aligned with the coordinates."""
+    source = np.random.default_rng(seed)
+    Q = np.linalg.qr(source.standard_normal((d, d)))[0]
+    m = source.uniform(-0.6, 0.6, d)
+    scale = np.geomspace(1.0, 100.0, d)
+    return lambda config: float(scale @ (Q.T @ (np.array(list(config.values())) - m)) ** 2)
+
+
+def regret(method, trials, d, seeds):
+    """Of each study after so many evaluations of functions whose minimum is zero."""
+    studies = Replicates({f"x{j}": Float(-1.0, 1.0) for j in range(d)}, seeds, method=method)
+    functions = [ellipsoid(d, seed) for seed in seeds]
+    for _ in range(trials):
+        configs = studies.ask()
+        studies.tell(configs, [f(config) for f, config in zip(functions, configs, strict=True)])
+    return [best.value for best in studies.best]
+
+
+@pytest.mark.slow
+def test_the_last_digits_of_a_smooth_function_are_found():
+    seeds = [0, 1, 2]
+    auto, gp = (regret(method, 60, 5, seeds) for method in ("auto", "gp"))
+    assert np.median(auto) < 1e-8 < min(gp)
