@@ -254,9 +254,21 @@ class Optimizer:
 
     @_locked
     def explain(self) -> Explanation:
-        """Which method makes the next proposal, and why."""
+        """Which method makes the next proposal, and why; asks for nothing.
+
+        The method is one of those that `Optimizer` takes: "manual" while something is enqueued, "sobol" for
+        the design with which a method begins that learns from a model. The reason is a sentence to read.
+
+        >>> from bayesopt import Int
+        >>> opt = Optimizer({"k": Int(0, 9)}, method="grid")
+        >>> opt.enqueue({"k": 5})
+        >>> opt.explain().method, opt.ask(), opt.explain().method, opt.ask()
+        ('manual', {'k': 5}, 'grid', {'k': 0})
+        """
         if self._enqueued:
-            return Explanation("manual", f"{len(self._enqueued)} enqueued configurations come first")
+            return Explanation("manual", f"enqueued configurations come first: {len(self._enqueued)} to go")
+        if self._method_now() in _MODELS and self._quasi_random_slots(1):
+            return Explanation("sobol", "too few results to learn from: first a design that covers the space")
         if self._method != "auto":
             return Explanation(self._method, f"method={self._method!r} was asked for")
         return choose(self.space, len(self._trials))

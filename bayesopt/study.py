@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,6 +78,7 @@ def minimize(
     acquisition: str = "log_ei",
     batch: str = "auto",
     device: str = "auto",
+    enqueue: Sequence[Mapping[str, Any]] = (),
     progress: bool | None = None,
     callback: Callable[[Trial], None] | None = None,
 ) -> Result:
@@ -104,11 +105,14 @@ def minimize(
             it has started, and replaced. On an executor the evaluation cannot be stopped: it is given up, and
             its worker stays occupied until it ends.
         seed, method, acquisition, batch, device: see `Optimizer`.
+        enqueue: configurations to evaluate before anything else, in this order. With method="manual" the run
+            ends with the last of them.
         progress: show a live line; by default only on a terminal.
         callback: called with each trial once it is told, in this thread.
 
     Raises:
         TypeError: the objective cannot be sent to worker processes.
+        ValueError: an enqueued configuration is not valid, or method="manual" and there is none.
         RuntimeError: no worker process could be started.
 
     >>> from bayesopt import Float
@@ -119,6 +123,7 @@ def minimize(
     optimizer = Optimizer(
         space, seed=seed, method=method, acquisition=acquisition, batch=batch, device=device
     )
+    optimizer.enqueue(enqueue)
     return _run(objective, optimizer, trials, workers, executor, timeout, progress, callback)
 
 
@@ -135,6 +140,7 @@ def maximize(
     acquisition: str = "log_ei",
     batch: str = "auto",
     device: str = "auto",
+    enqueue: Sequence[Mapping[str, Any]] = (),
     progress: bool | None = None,
     callback: Callable[[Trial], None] | None = None,
 ) -> Result:
@@ -142,6 +148,7 @@ def maximize(
     optimizer = Optimizer(
         space, seed=seed, method=method, acquisition=acquisition, batch=batch, device=device, maximize=True
     )
+    optimizer.enqueue(enqueue)
     return _run(objective, optimizer, trials, workers, executor, timeout, progress, callback)
 
 
@@ -159,11 +166,21 @@ def _run(
         raise TypeError(f"objective must be callable with a configuration, got {objective!r}")
     if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
         raise ValueError(f"trials must be an integer >= 1, got {trials!r}")
+    trials = _possible(optimizer, trials)
     line = _progress_line(sys.stderr.isatty() if progress is None else progress, trials)
     with evaluations(objective, workers, executor, timeout) as under_way, line as show:
         _Run(optimizer, under_way, trials, show, callback).pursue()
     optimizer.forget(optimizer.pending)  # what an interrupt has left unevaluated
     return Result(optimizer.trials, optimizer)
+
+
+def _possible(optimizer: Optimizer, trials: int) -> int:
+    """So many trials, or as many as are enqueued where nothing else is proposed."""
+    if optimizer._method != "manual":
+        return trials
+    if not optimizer.enqueued:
+        raise ValueError("method='manual' evaluates what is enqueued, and nothing is; pass enqueue=[config]")
+    return min(trials, len(optimizer.enqueued))
 
 
 @dataclass(frozen=True, eq=False)

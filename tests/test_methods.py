@@ -358,3 +358,39 @@ def test_a_queue_in_one_replicate_does_not_change_another(method, space):
         assert_close(space, configs[1:], [expected], 1e-5)
         together.tell(configs, [loss(configs[0]), loss(expected)])
         alone.tell(expected, loss(expected))
+
+
+# ---------------------------------------------------------------------------------------------- explain
+
+
+@cases
+def test_an_explanation_names_a_method_and_changes_nothing(method, space):
+    opt = Optimizer(space, method=method, seed=2)
+    for i in range(TRIALS):
+        before = opt.state_dict()
+        explanation = opt.explain()
+        assert explanation.method in METHODS and explanation.reason
+        assert opt.state_dict() == before
+        if explanation.method == "sobol":  # the design is that of the method of this name
+            plain = Optimizer(space)
+            plain.load_state_dict({**before, "method": "sobol"})
+            assert copy.deepcopy(opt).ask() == plain.ask()
+        elif method not in ("auto", "gp"):
+            assert explanation.method == method
+        else:
+            assert explanation.method == "gp" and i >= 4
+        step(opt)
+
+
+def test_the_explanation_follows_what_happens():
+    opt = Optimizer(SMOOTH, seed=2)
+    assert opt.explain().method == "sobol"
+    opt.enqueue(others(SMOOTH, 2))
+    assert opt.explain().method == "manual" and "2 to go" in opt.explain().reason
+    for config in opt.ask(2):
+        opt.tell(config, None)
+    assert opt.explain().method == "sobol"
+    opt.tell(others(SMOOTH, 10), [None] * 10)
+    assert opt.explain().method == "sobol"  # nothing to learn from yet
+    opt.tell(GOOD, 1.0)
+    assert opt.explain().method == "gp"

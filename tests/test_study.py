@@ -129,3 +129,48 @@ def test_a_bad_number_of_trials_is_refused(trials):
 def test_an_objective_that_cannot_be_called_is_refused():
     with pytest.raises(TypeError, match="callable"):
         minimize("bowl", SPACE)
+
+
+QUEUE = [{"x": 0.25, "k": 4}, {"x": -0.5, "k": 1}, {"x": 0.25, "k": 4}]
+
+
+@pytest.mark.parametrize("run", [minimize, maximize])
+def test_what_is_enqueued_is_evaluated_first(run):
+    result = run(bowl, SPACE, trials=6, enqueue=QUEUE)
+    assert [trial.config for trial in result.trials[:3]] == QUEUE and len(result.trials) == 6
+    assert result.values[:3] == [bowl(config) for config in QUEUE]
+    assert result.optimizer.enqueued == []
+
+
+def test_more_may_be_enqueued_than_there_are_trials():
+    result = minimize(bowl, SPACE, trials=2, enqueue=QUEUE)
+    assert [trial.config for trial in result.trials] == QUEUE[:2]
+    assert result.optimizer.enqueued == QUEUE[2:]
+
+
+@pytest.mark.parametrize("trials", [2, 3, 50])
+def test_a_manual_run_ends_with_its_queue(trials):
+    result = minimize(bowl, SPACE, trials=trials, method="manual", enqueue=QUEUE)
+    assert [trial.config for trial in result.trials] == QUEUE[:trials]
+
+
+def test_a_manual_run_of_which_every_evaluation_fails_ends_too():
+    result = minimize(lambda c: None, SPACE, method="manual", enqueue=QUEUE)
+    assert result.values == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"method": "manual"}, ValueError, r"and nothing is; pass enqueue=\[config\]"),
+        ({"enqueue": [QUEUE[0], {"x": 7.0, "k": 1}]}, ValueError, "x"),
+        ({"enqueue": [{"x": 0.5}]}, ValueError, "k"),
+        ({"enqueue": "x"}, TypeError, "enqueue expects"),
+        ({"method": "manual", "enqueue": QUEUE, "trials": "9"}, ValueError, "trials"),
+    ],
+)
+def test_a_queue_that_cannot_be_run_is_refused_before_the_first_evaluation(arguments, error, message):
+    calls = []
+    with pytest.raises(error, match=message):
+        minimize(calls.append, SPACE, **arguments)
+    assert not calls

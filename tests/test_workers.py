@@ -302,6 +302,16 @@ def test_a_main_module_that_cannot_be_imported_is_an_error(script):
 # ------------------------------------------------------------------------------------------ executors
 
 
+@pytest.mark.parametrize("method", ["auto", "manual"])
+def test_workers_begin_with_what_is_enqueued(method):
+    queue = [{"x": x} for x in (0.75, -0.5, 0.25)]
+    result = minimize(objectives.bowl, SPACE, trials=5, workers=2, method=method, enqueue=queue)
+    assert len(result.trials) == (3 if method == "manual" else 5)
+    asked = sorted(result.optimizer.state_dict()["trials"], key=lambda entry: entry["asked_at"])
+    assert [entry["config"] for entry in asked[:3]] == queue
+    assert [entry["value"] for entry in asked[:3]] == [objectives.bowl(config) for config in queue]
+
+
 def test_each_worker_gets_a_new_configuration_the_moment_it_is_free(two_threads):
     others_done = threading.Semaphore(0)
     first = threading.Lock()

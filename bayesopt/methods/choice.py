@@ -15,4 +15,4 @@ class Explanation:
 
 def choose(space: Space, told: int) -> Explanation:
     """The Gaussian process."""
-    return Explanation("gp", "")
+    return Explanation("gp", "a Gaussian process that also looks near the best result, every other time")
