@@ -26,6 +26,7 @@ from bayesopt.acquisition.exploration import PureExploration
 from bayesopt.acquisition.fantasies import Averaged, BatchAcquisition, Fantasies, innovations
 from bayesopt.acquisition.maximizer import DEFAULT_EFFORT, Effort, enumerated
 from bayesopt.acquisition.region import Nearby
+from bayesopt.acquisition.resolution import Unresolved, resolution
 from bayesopt.acquisition.surface import Term, lengthscales
 from bayesopt.acquisition.thompson import thompson
 from bayesopt.methods.arms import is_local, look_nearby
@@ -74,7 +75,7 @@ def propose_gp(
 
     One proposal with nothing pending maximises the acquisition; else `batch` says how the proposals keep
     out of each other's way and out of that of the pending ones. If `local`, every other one is made by the
-    local arms, see `bayesopt.methods.arms`.
+    local arms, see `bayesopt.methods.arms`, and all keep out of plateaus.
     """
     F = model.embedding(history.X, history.active)
     failed = ~torch.isfinite(history.y)
@@ -89,6 +90,8 @@ def propose_gp(
         terms = (_feasibility(*fit_feasibility(model, F, failed, cache)),)
         F_failed = _rows_where(failed, F)
         gp = gp.condition_on(F_failed, gp.marginals(F_failed)[0])  # nothing new is to be learnt there
+    if local:
+        terms = (*terms, *_unresolved(F_known, y))
     surface = Surface.over(model.space, model.embedding, gp, *terms)
     nearby = _nearby(model, gp, history, q) if local else (None,) * q
     known = Situation(surface, X, z, history.known(), nearby)
@@ -146,6 +149,12 @@ def _propose_one(known: Situation, term: Pointwise, history: History, effort: Ef
 def _feasibility(gp: GaussianProcess, threshold: Tensor) -> Pointwise:
     """`log P(an evaluation succeeds)`: log EI and it make EI times P; Gelbart, Snoek & Adams (2014)."""
     return Pointwise(gp, LogProbabilityOfImprovement(), threshold)
+
+
+def _unresolved(F: Tensor, y: Tensor) -> tuple[Term, ...]:
+    """Stay out of plateaus, if the outcomes have any; told y `(b, n)` at features F."""
+    radius = resolution(F, y)
+    return (Unresolved(F, radius.unsqueeze(-1)),) if bool((radius > 0.0).any()) else ()
 
 
 def _contenders(gp: GaussianProcess) -> Tensor:

@@ -1,6 +1,5 @@
 """The local arms of the default method: what the history has taught them, and what they propose."""
 
-import copy
 import math
 
 import numpy as np
@@ -14,6 +13,7 @@ from bayesopt import Float, Int, Optimizer, Replicates, Space
 from bayesopt.acquisition.maximizer import climbed_columns
 from bayesopt.methods.arms import Arms, is_local, look_nearby, takes_quadratic, trust_region
 from bayesopt.methods.history import History, generator
+from bayesopt.methods.quasi_random import design_size
 from tests.methods.histories import CHOICES, CONDITIONAL, FINITE, MIXED, SMOOTH, history, one, places
 
 # ------------------------------------------------------------------------------------- what they have learnt
@@ -170,13 +170,13 @@ def test_a_batch_of_studies_is_its_studies(space, foreign, failures, device):
     h = history(space, device, n=30, pending=0, foreign=foreign, failures=failures)
     scales = torch.rand(3, space.dim, generator=generator(0), dtype=torch.float64).to(device) + 0.1
     together = look_nearby(space, h, scales)
-    assert together.lowest.shape == (3, int(space is SMOOTH), space.dim)
+    assert together.first.shape == (3, int(space is SMOOTH), space.dim)
     for i in range(3):
         alone = look_nearby(space, one(h, i), scales[i : i + 1])
         for name in ("lower", "upper"):
             a, b = (getattr(nearby.region, name) for nearby in (together, alone))
             torch.testing.assert_close(a[i : i + 1], b)
-        torch.testing.assert_close(together.lowest[i : i + 1], alone.lowest, rtol=0, atol=1e-6)
+        torch.testing.assert_close(together.first[i : i + 1], alone.first, rtol=0, atol=1e-6)
         torch.testing.assert_close(together.preference[i : i + 1], alone.preference, rtol=0, atol=0)
 
 
@@ -193,7 +193,7 @@ def test_the_quadratic_is_believed_where_the_function_is_one(device):
     reach = 0.25
     incumbent = X[0, bowl.argmin()]
     expected = (incumbent + (0.4 - incumbent).clamp(-reach, reach)).clamp(0, 1)
-    torch.testing.assert_close(found.lowest[0, 0], expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(found.first[0, 0], expected, rtol=0, atol=1e-4)
     assert float(found.preference) > 1e200
     noise = torch.randn(1, 30, generator=generator(3), dtype=X.dtype).to(device)
     assert float(nearby(noise, places(30, 30)).preference) == -math.inf
@@ -214,50 +214,53 @@ def loss(config):
     )
 
 
-@pytest.mark.parametrize("space", [SMOOTH, MIXED, CONDITIONAL], ids=["smooth", "mixed", "conditional"])
-def test_every_other_proposal_is_a_local_one_and_the_rest_are_those_of_the_gp(space, monkeypatch):
+@pytest.fixture
+def seen(monkeypatch):
+    """What the local arms said at each ask."""
     seen = []
     monkeypatch.setattr(
         bayesopt.methods.gp, "look_nearby", lambda *a: seen.append(look_nearby(*a)) or seen[-1]
     )
+    return seen
+
+
+@pytest.mark.parametrize("space", [SMOOTH, MIXED, CONDITIONAL], ids=["smooth", "mixed", "conditional"])
+def test_every_other_proposal_is_a_local_one(space, seen):
     opt = Optimizer(space, seed=1)
     kinds = []
     for i in range(30):
-        plain = Optimizer(space)
-        plain.load_state_dict({**opt.state_dict(), "method": "gp"})
         seen.clear()
         config = opt.ask()
-        if not seen:
-            assert i < 8 or not is_local(i)
-            expected = plain.ask()
-            torch.testing.assert_close(
-                space.encode([config])[0], space.encode([expected])[0], rtol=0, atol=1e-6
-            )
-        else:
-            assert is_local(i)
-            (nearby,) = seen
+        assert bool(seen) == (is_local(i) and i >= design_size(space))
+        for nearby in seen:
             x = space.encode([config])[0][None]
-            is_quadratic = bool(nearby.lowest.shape[1]) and bool(nearby.preference[0, 0] > 0)
-            if is_quadratic:
-                torch.testing.assert_close(x, nearby.lowest, rtol=0, atol=1e-9)
+            kinds.append(bool(nearby.first.shape[1]) and bool(nearby.preference[0, 0] > 0))
+            if kinds[-1]:
+                torch.testing.assert_close(x, nearby.first, rtol=0, atol=1e-9)
             else:  # the level of an integer reaches beyond the box in which its value is
                 torch.testing.assert_close(x, space.snap(nearby.region.clamp(x))[0], rtol=0, atol=1e-9)
-            kinds.append(is_quadratic)
         opt.tell(config, loss(config))
     assert len(kinds) >= 10 and any(kinds) == takes_quadratic(space) and not all(kinds)
 
 
-def test_no_local_proposal_where_there_is_company():
-    """With q > 1 or something pending proposals keep out of each other's way, as those of the plain GP."""
+def test_in_company_the_quadratic_speaks_once(seen):
+    """The local proposals of a batch, and those beside pending ones: the minimiser, then the region."""
     opt = Optimizer(SMOOTH, seed=1)
-    for _ in range(13):
-        config = opt.ask()
-        opt.tell(config, loss(config))
-    plain = Optimizer(SMOOTH)
-    plain.load_state_dict({**opt.state_dict(), "method": "gp"})
-    assert copy.deepcopy(opt).ask() != copy.deepcopy(plain).ask()  # a local one
-    assert SMOOTH.encode(opt.ask(2))[0].allclose(SMOOTH.encode(plain.ask(2))[0], atol=1e-6)
-    assert SMOOTH.encode([opt.ask()])[0].allclose(SMOOTH.encode([plain.ask()])[0], atol=1e-6)
+    while not seen or not float(seen[-1].preference[0, 0]) > 0:  # until the model is believed
+        for config in opt.ask(2):
+            opt.tell(config, loss(config))
+    opt.forget(opt.pending)
+    for q in (4, 1, 1, 2):
+        seen.clear()
+        configs = opt.ask(q)
+        local = [c for i, c in enumerate(configs, opt.state_dict()["asked"] - q) if is_local(i)]
+        for nearby in seen:
+            X = SMOOTH.encode(local)[0][None]
+            speaks = bool(nearby.preference[0, 0] > 0)
+            by_quadratic = (X - nearby.first).abs().amax(-1)[0] < 1e-9
+            assert by_quadratic.tolist() == [speaks, *[False] * (len(local) - 1)]
+            assert nearby.region.holds(X)[0, speaks:].all()
+            assert not speaks or q == 4
 
 
 def ellipsoid(d, seed):

@@ -1,0 +1,66 @@
+"""Where an evaluation would tell nothing new: nearer to an observed point than the objective resolves.
+
+An objective that rounds what it is given, or looks it up in a table, is flat around each point; a smooth
+surrogate does not know that and asks for the same value again and again.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bayesopt.acquisition.surface import Term
+
+#: Ties of neighbours that make a plateau rather than a coincidence.
+_TIES = 3
+
+#: What being at an observed point costs, in nats of log EI.
+_PENALTY = 30.0
+
+
+def resolution(F: Tensor, y: Tensor) -> Tensor:
+    """Distance `(b,)` within which outcomes mostly do not change at all; 0 where there is no such thing.
+
+    The largest one such that, of the points with a neighbour that near, at least half have exactly its
+    outcome.
+
+    Args: F: features `(b, n, D)`; y: their outcomes `(b, n)`.
+    """
+    distance = torch.cdist(F, F).diagonal_scatter(torch.full_like(y, torch.inf), dim1=-2, dim2=-1)
+    nearest = distance.min(-1)
+    tie = (y == y.gather(1, nearest.indices)).to(y.dtype)
+    order = nearest.values.argsort(dim=-1)
+    ties = tie.gather(1, order).cumsum(-1)
+    rank = torch.arange(1, y.shape[-1] + 1, device=y.device)
+    flat = (ties >= 0.5 * rank) & (ties >= _TIES)
+    return torch.where(flat, nearest.values.gather(1, order), 0.0).amax(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Unresolved(Term):
+    """`-30 (1 - distance / radius)^2` within the radius of an observed point.
+
+    Attributes:
+        F: features of the observed points `(b, n, D)`; radius `(b, 1)`, 0 for no penalty.
+    """
+
+    F: Tensor
+    radius: Tensor
+
+    @property
+    def width(self) -> int:
+        return self.F.shape[0] * self.F.shape[1]
+
+    def value(self, F: Tensor) -> Tensor:
+        return self.value_and_gradient(F)[0]
+
+    def value_and_gradient(self, F: Tensor) -> tuple[Tensor, Tensor]:
+        distance, index = torch.cdist(F, self.F).min(-1)
+        r = self.radius.clamp_min(1e-300)
+        depth = (1.0 - distance / r).clamp_min(0.0) * (self.radius > 0.0)
+        near = self.F.gather(1, index[..., None].expand(-1, -1, F.shape[-1]))
+        slope = (2.0 * _PENALTY * depth / r / distance.clamp_min(1e-12)).unsqueeze(-1) * (F - near)
+        return -_PENALTY * depth.square(), slope
+
+    def rows(self, keep: Tensor) -> "Unresolved":
+        return Unresolved(self.F[keep], self.radius[keep])

@@ -1,0 +1,79 @@
+"""Plateaus: where an objective does not resolve what it is given."""
+
+import pytest
+import torch
+
+from bayesopt import Float, Optimizer
+from bayesopt.acquisition.resolution import Unresolved, resolution
+
+
+def points(n, d, seed=0):
+    return torch.rand(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)[None]
+
+
+def test_the_resolution_of_a_grid_is_found_and_a_smooth_function_has_none(device):
+    F = points(200, 2).to(device)
+    steps = (8 * F[..., 0]).floor() + 3.1 * (8 * F[..., 1]).floor()
+    radius = float(resolution(F, steps))
+    assert 0.02 < radius < 0.25  # a good part of the cells' width, 1/8
+    assert float(resolution(F, F.sum(-1))) == 0.0
+    few = F.sum(-1).clone()
+    few[0, 1] = few[0, 0]  # one coincidence
+    assert float(resolution(F, few)) == 0.0
+
+
+def test_by_brute_force():
+    F, y = points(40, 3), (2.5 * points(40, 3).sum(-1)).round()
+    rows = []
+    for i in range(40):
+        distance = [(float((F[0, i] - F[0, j]).norm()), j) for j in range(40) if j != i]
+        nearest, j = min(distance)
+        rows.append((nearest, bool(y[0, i] == y[0, j])))
+    rows.sort()
+    expected = 0.0
+    for k in range(1, 41):
+        ties = sum(tie for _, tie in rows[:k])
+        if ties >= 3 and ties >= k / 2:
+            expected = rows[k - 1][0]
+    assert float(resolution(F, y)) == pytest.approx(expected)
+    assert expected > 0
+
+
+def test_of_each_study_alone():
+    F = torch.cat([points(30, 2, 0), points(30, 2, 1)])
+    y = torch.stack([(4 * F[0, :, 0]).floor(), F[1].sum(-1)])
+    together = resolution(F, y)
+    assert together.tolist() == [float(resolution(F[i : i + 1], y[i : i + 1])) for i in range(2)]
+    assert together[0] > 0 and together[1] == 0
+
+
+def test_the_penalty_and_its_gradient():
+    F, X = points(6, 3), points(50, 3, 1)
+    term = Unresolved(F, torch.tensor([[0.3]], dtype=torch.float64))
+    X.requires_grad_()
+    value, gradient = term.value_and_gradient(X)
+    torch.testing.assert_close(value, term.value(X))
+    distance = torch.cdist(X, F).amin(-1)
+    expected = -30.0 * (1 - distance / 0.3).clamp_min(0).square()
+    torch.testing.assert_close(value, expected)
+    (oracle,) = torch.autograd.grad(expected.sum(), X)
+    torch.testing.assert_close(gradient, oracle)
+    assert (value < 0).any() and (value == 0).any()
+    assert (Unresolved(F, torch.zeros(1, 1, dtype=F.dtype)).value(F) == 0).all()
+    assert float(term.value(F).mean()) == -30.0
+
+
+def test_a_table_behind_a_continuous_space_is_not_asked_for_the_same_entry_again():
+    """Looked up by the nearest of some entries, as recorded runs are."""
+    entries = points(150, 3, 4)[0]
+    losses = (entries - 0.3).square().sum(-1)
+    opt = Optimizer({name: Float(0.0, 1.0) for name in "abc"}, seed=0)
+    visited = set()
+    for _ in range(60):
+        config = opt.ask()
+        x = torch.tensor([list(config.values())], dtype=torch.float64)
+        entry = int(torch.cdist(x, entries).argmin())
+        visited.add(entry)
+        opt.tell(config, float(losses[entry]))
+    assert opt.best.value == float(losses.min())
+    assert len(visited) > 35
