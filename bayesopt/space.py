@@ -127,6 +127,11 @@ class Space(Mapping[str, Parameter]):
         """Number of different values of each column; None for a continuum."""
         return tuple(parameter.levels for parameter in self.values())
 
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """How each column lies on [0, 1]."""
+        return self._axes
+
     @cached_property
     def categorical(self) -> tuple[bool, ...]:
         """Which columns hold choices without an order."""
@@ -353,6 +358,15 @@ class Space(Mapping[str, Parameter]):
         active = plan.activity(snapped)
         return (torch.where(active, snapped, 0.5) if self._rules else snapped), active
 
+    def rounded(self, X: Tensor) -> Tensor:
+        """As `snap`, but every column as if it were active.
+
+        Raises:
+            TypeError, ValueError: as in `snap`.
+        """
+        self._check_encoded(X)
+        return self._plan(X).rounded(X)
+
     def activity(self, X: Tensor) -> Tensor:
         """Which parameters are active at encoded `X (*b, d)`: bool `(*b, d)`, from the snapped parents."""
         self._check_encoded(X)
@@ -367,8 +381,16 @@ class Space(Mapping[str, Parameter]):
         Raises:
             TypeError, ValueError: as in `snap`.
         """
+        return self.snap(self.quantile(U))[0]
+
+    def quantile(self, U: Tensor) -> Tensor:
+        """As `from_uniform`, but not snapped: every column as if it were continuous and active.
+
+        Raises:
+            TypeError, ValueError: as in `snap`.
+        """
         self._check_encoded(U)
-        return self.snap(self._plan(U).quantile(U.clamp(0.0, 1.0)))[0]
+        return self._plan(U).quantile(U.clamp(0.0, 1.0))
 
     def belief(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Log prior density at `X (*b, n, d)`, shape `(*b, n)`, and its gradient `(*b, n, d)`.
@@ -380,6 +402,18 @@ class Space(Mapping[str, Parameter]):
         Raises:
             TypeError, ValueError: as in `snap`.
         """
+        logp, slope = self.belief_columns(X)
+        if self._rules:
+            active = self.activity(X)
+            logp, slope = torch.where(active, logp, 0.0), torch.where(active, slope, 0.0)
+        return logp.sum(-1), slope
+
+    def belief_columns(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """The terms `(*b, n, d)` of which `belief` is the sum, and their slopes, as if all were active.
+
+        Raises:
+            TypeError, ValueError: as in `snap`.
+        """
         self._check_encoded(X)
         plan = self._plan(X)
         logp, slope = torch.zeros_like(X), torch.zeros_like(X)
@@ -387,10 +421,7 @@ class Space(Mapping[str, Parameter]):
             logps, slopes = plan.tables.log_density(X[..., plan.believed].clamp(0.0, 1.0))
             logp[..., plan.believed] = logps.to(X.dtype)
             slope[..., plan.believed] = (slopes * plan.sloped).to(X.dtype)
-        if self._rules:
-            active = self.activity(X)
-            logp, slope = torch.where(active, logp, 0.0), torch.where(active, slope, 0.0)
-        return logp.sum(-1), slope
+        return logp, slope
 
     def centre(self) -> Tensor:
         """One encoded point `(d,)`, float64: the median of each belief, elsewhere 0.5; not snapped."""

@@ -1,0 +1,293 @@
+"""The tree-structured Parzen estimator, for a batch of studies at once.
+
+Bergstra et al. (2011), "Algorithms for hyper-parameter optimization"; Watanabe (2023), arXiv 2304.11127, for
+what its settings do. The best outcomes are the good ones, all others, failures and what is pending are the
+bad ones. Each side becomes a Parzen mixture, l and g, and the proposal maximises `log l - log g`, a monotone
+function of the expected improvement under the model (section 4 of the paper).
+
+Only the ranks of the outcomes matter. Nothing is kept: the proposals are a function of the history.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from bayesopt import bfgs
+from bayesopt.acquisition.distinct import untried
+from bayesopt.acquisition.maximizer import climbed_columns, enumerated, take
+from bayesopt.acquisition.surface import BELIEF_STRENGTH
+from bayesopt.methods.history import History, generator
+from bayesopt.space import Space
+from bayesopt.surrogates.bandwidths import magic_clip, neighbour_gap, scott
+from bayesopt.surrogates.parzen import ParzenMixture
+
+#: Best candidates among which a batch is chosen, at least; they cost a kernel for each pair.
+_POOL = 256
+
+#: Of the climb at the end, in encoded units.
+_CLIMB = bfgs.Options(evaluations=6, ftol=1e-3, first_step=0.05, max_step=0.1)
+
+#: Bandwidths `(b, n, d)`, or the same for all points, from centres, activity and weights.
+Bandwidth = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TPE:
+    """Settings; the defaults are what won on the development problems.
+
+    Attributes:
+        joint: densities of whole configurations (multivariate TPE), or of each parameter by itself.
+        good_share, most_good: the `ceil(good_share n)` best of n successes are good, at most `most_good`.
+        most_bad: kernels of the bad side. Of a longer history bad trials at evenly spaced ranks stand for
+            all, which bounds what an ask costs.
+        candidates: draws from l that are scored.
+        sharp_every: every how many asks g is sharp and the chosen points are climbed, 0 for never. In the
+            others g is smooth and the best draws stand. See `density_ratio`.
+    """
+
+    joint: bool = True
+    good_share: float = 0.1
+    most_good: int = 25
+    most_bad: int = 256
+    candidates: int = 2400
+    sharp_every: int = 2
+
+
+DEFAULT = TPE()
+
+
+@torch.no_grad()
+def propose_tpe(space: Space, history: History, q: int, options: TPE = DEFAULT) -> Tensor:
+    """q proposals for each study, `(b, q, d)` snapped; each with the same number of successes, maybe none.
+
+    None of them is a configuration that was told, is pending or is another of them, while untried ones
+    remain.
+    """
+    sharp = options.joint and options.sharp_every > 0 and (history.asked // q) % options.sharp_every == 0
+    ratio = density_ratio(space, history, options, sharp)
+    taken = _codes(history.known()).sort(-1).values
+    source = [generator(seed, history.asked, 0) for seed in history.seeds]
+    X, active = _candidates(ratio, source, options.candidates)
+    good, bad = ratio.log_densities(X, active)
+    if space.has_belief:
+        good = good + ratio.belief_weight * space.belief(X)[0]
+    if not math.isinf(space.size):  # elsewhere a draw meets an old point with probability 0
+        good = good.masked_fill(_known(_codes(X), taken), -torch.inf)
+    best = (good - bad).topk(min(X.shape[1], max(_POOL, 8 * q)), -1).indices
+    X, good, bad = take(X, best), good.gather(1, best), bad.gather(1, best)
+    chosen = take(X, _greedy(ratio, X, good, bad, q))
+    if sharp:
+        chosen = _climbed(ratio, chosen, taken)
+    return _distinct(space, chosen, taken, history)
+
+
+@dataclass(frozen=True, eq=False)
+class Ratio:
+    """The two densities of b studies and what else a proposal is judged by.
+
+    Attributes:
+        good, bad: l and g.
+        joint: whether whole configurations are compared, or the parameters one by one.
+        liar_scale: `(b, 1, d)` width of what one more evaluation adds to g.
+        liar_share: of g that it takes.
+        belief_weight: of the log belief, as in `acquisition.surface`.
+    """
+
+    good: ParzenMixture
+    bad: ParzenMixture
+    joint: bool
+    liar_scale: Tensor
+    liar_share: float
+    belief_weight: float
+
+    @property
+    def space(self) -> Space:
+        """The space of the densities."""
+        return self.good.columns.space
+
+    def log_densities(self, X: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
+        """`log l` and `log g` `(b, m)` at snapped points `(b, m, d)`."""
+        if self.joint:
+            return self.good.log_density(X, active), self.bad.log_density(X, active)
+        return self.good.log_marginals(X, active).sum(-1), self.bad.log_marginals(X, active).sum(-1)
+
+    def liars(self, X: Tensor) -> ParzenMixture:
+        """Kernels of evaluations that are under way at snapped `X (b, k, d)`, counted as bad."""
+        scale = self.liar_scale.expand(X.shape)
+        return ParzenMixture.of(self.space, X, self.space.activity(X), scale, torch.ones_like(X[..., 0]))
+
+
+def density_ratio(space: Space, history: History, options: TPE = DEFAULT, sharp: bool = False) -> Ratio:
+    """Both sides of the histories, what is pending on the bad one.
+
+    A smooth g, Scott's bandwidth, only says which region is bad; l alone then decides where in the good one,
+    and its maximiser is nearly the same at every ask. So it is not climbed to: what a finite number of
+    draws leaves to chance is the local search. A sharp g, neighbour gaps like l, keeps away from every
+    single bad point; its maximiser moves with each of them, and is worth climbing to. Smooth is better on
+    tables and conditional spaces, sharp on smooth functions; in turns they are as good as the better of
+    both.
+    """
+    order = history.y.nan_to_num(nan=math.inf).argsort(dim=-1, stable=True)  # failures last, ties by age
+    succeeded = int(history.y[0].isfinite().sum())
+    k = min(math.ceil(options.good_share * succeeded), options.most_good)
+    good = _side(space, history, order[:, :k], _rank_weights(k), _gaps)
+    rule = _gaps if sharp else scott
+    bad = _side(space, history, *_thinned(order[:, k:], options.most_bad), rule)
+    pending = history.X_pending.shape[1]
+    ratio = Ratio(
+        good=good,
+        bad=bad,
+        joint=options.joint,
+        liar_scale=good.scale[:, :-1].mean(1, keepdim=True) if k else good.scale,
+        liar_share=1.0 / (len(history.y[0]) - k + pending + 2),
+        belief_weight=BELIEF_STRENGTH / max(1, len(history.y[0])),
+    )
+    if not pending:
+        return ratio
+    liars = ratio.liars(history.X_pending)
+    return replace(ratio, bad=bad.joined(liars, pending * ratio.liar_share))
+
+
+def _gaps(centre: Tensor, active: Tensor, weight: Tensor) -> Tensor:
+    return neighbour_gap(centre, active)
+
+
+def _rank_weights(k: int) -> Tensor:
+    """`log(k + 1) - log(rank)` `(k,)`; Hansen & Ostermeier's (2001) for recombination."""
+    return math.log(k + 1) - torch.arange(1, k + 1, dtype=torch.float64).log()
+
+
+def _thinned(order: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """At most `most` of the trials `(b, n)`, at evenly spaced ranks, and equal weights."""
+    n = order.shape[1]
+    if n > most:
+        order = order[:, (torch.arange(most, device=order.device) * n + n // 2) // most]
+    return order, torch.ones(order.shape[1], dtype=torch.float64)
+
+
+def _side(space: Space, history: History, index: Tensor, weight: Tensor, rule: Bandwidth) -> ParzenMixture:
+    """The mixture over the trials `(b, n)` with weights `(n,)` of mean 1, and the prior with weight 1."""
+    X, active = take(history.X, index), take(history.active, index)
+    weight = weight.to(X).expand(index.shape)
+    scale = magic_clip(rule(X, active, weight).expand(X.shape), active)
+    categorical = torch.tensor(space.categorical, device=X.device)
+    scale = torch.where(categorical, _choice_spread(space, active), scale)
+    prior = X.new_full((len(X), 1, space.dim), 0.5)
+    off = torch.zeros_like(prior, dtype=torch.bool)
+    mean = weight.mean(-1, keepdim=True) if weight.shape[-1] else 1.0
+    weight = torch.cat([weight / mean, torch.ones_like(prior[..., 0])], 1)
+    return ParzenMixture.of(
+        space, torch.cat([X, prior], 1), torch.cat([active, off], 1), torch.cat([scale, prior], 1), weight
+    )
+
+
+def _choice_spread(space: Space, active: Tensor) -> Tensor:
+    """Share of a kernel's probability that goes to other choices, `(b, 1, d)`: `L / (L + n + 1)`.
+
+    What counting gives: each of the L choices seen `1 / (n + 1)` times more than it was.
+    """
+    levels = torch.tensor([float(count or 1) for count in space.levels], device=active.device).double()
+    return levels / (levels + active.sum(1, keepdim=True) + 1.0)
+
+
+def _candidates(ratio: Ratio, source: Sequence[torch.Generator], count: int) -> tuple[Tensor, Tensor]:
+    """Snapped points `(b, m, d)` and their activity: all of a small space, else draws from l.
+
+    Univariate: the best draws of each column, the second best ones, and so on, put together.
+    """
+    grid = enumerated(ratio.space)
+    if grid is not None:
+        points, active = (t.to(ratio.liar_scale.device).expand(len(source), *t.shape) for t in grid)
+        return points, active
+    if ratio.joint:
+        return ratio.space.snap(ratio.good.sample(count, source))
+    X = ratio.good.sample_marginals(count, source)
+    everywhere = torch.ones_like(X, dtype=torch.bool)
+    value = ratio.good.log_marginals(X, everywhere) - ratio.bad.log_marginals(X, everywhere)
+    order = value.argsort(dim=1, descending=True, stable=True)
+    return ratio.space.snap(X.gather(1, order))
+
+
+def _greedy(ratio: Ratio, X: Tensor, good: Tensor, bad: Tensor, q: int) -> Tensor:
+    """Places `(b, q)` of the points X `(b, m, d)` that maximise `good - bad`, each given the ones before.
+
+    Each choice becomes a bad trial at once: g gains a kernel there, at all other points by one `logaddexp`.
+    good is -inf where a point may not be taken.
+    """
+    if q == 1:
+        return (good - bad).argmax(-1, keepdim=True)
+    kernels = ratio.liars(X).log_kernels(X, ratio.space.activity(X)) + math.log(ratio.liar_share)
+    code = _codes(X)
+    chosen = []
+    for _ in range(q):
+        pick = (good - bad).argmax(-1, keepdim=True)
+        chosen.append(pick)
+        bad = torch.logaddexp(bad, kernels.gather(-1, pick.unsqueeze(1).expand(-1, X.shape[1], 1))[..., 0])
+        good = good.masked_fill(code == code.gather(1, pick), -torch.inf)
+    return torch.cat(chosen, 1)
+
+
+def _climbed(ratio: Ratio, X: Tensor, taken: Tensor) -> Tensor:
+    """The proposals `(b, q, d)` after bounded BFGS on the numeric columns, all at once.
+
+    Each climbs `log l - log g` with the kernels of the others, where they stood, on the bad side. One that
+    would not gain after snapping, or not be new, stays where it is.
+    """
+    space, q = ratio.space, X.shape[1]
+    free = torch.tensor(climbed_columns(space), device=X.device)
+    if not ratio.joint or not bool(free.any()):
+        return X
+    bad = ratio.bad.joined(ratio.liars(X), q * ratio.liar_share)
+    own = torch.zeros(q, bad.log_weight.shape[1], dtype=torch.bool, device=X.device)
+    own[:, -q:].fill_diagonal_(True)
+    active = space.activity(X)
+
+    def descent(x: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+        on = active if keep is None else active[keep]
+        above, up = ratio.good.rows(keep).log_density_and_gradient(x, on)
+        below, down = bad.rows(keep).log_density_and_gradient(x, on, without=own)
+        value, slope = below - above, down - up
+        if space.has_belief:
+            belief, rise = space.belief(x)
+            value, slope = value - ratio.belief_weight * belief, slope - ratio.belief_weight * rise
+        return value, slope * free
+
+    bounds = torch.where(free, 0.0, X), torch.where(free, 1.0, X)
+    found, _ = space.snap(bfgs.minimize(descent, X, *bounds, _CLIMB).x)
+    better = descent(found, None)[0] < descent(X, None)[0]
+    codes = _codes(torch.cat([X, found], 1))  # where a climb met something known, or two met
+    new = ~(_known(codes, taken) | _repeats(codes))[:, q:]
+    return torch.where((better & new).unsqueeze(-1), found, X)
+
+
+def _codes(X: Tensor) -> Tensor:
+    """Hash `(b, n)` of points `(b, n, d)`: the same for the same configuration, by chance never else."""
+    factors = 2 * torch.randint(2**62, (X.shape[-1],), generator=generator(0)).to(X.device) + 1
+    parts = X.split(8192, 1)  # which the cache of a core holds: a million rows take 30 ms, not 110
+    return torch.cat([(part * 2**30).round_().long().mul_(factors).sum(-1) for part in parts], 1)
+
+
+def _known(codes: Tensor, taken: Tensor) -> Tensor:
+    """Which of the codes `(b, m)` are among the ascending codes `taken (b, n)`."""
+    if not taken.shape[1]:
+        return torch.zeros_like(codes, dtype=torch.bool)
+    place = torch.searchsorted(taken, codes).clamp(max=taken.shape[1] - 1)
+    return taken.gather(1, place) == codes
+
+
+def _repeats(codes: Tensor) -> Tensor:
+    """Which of the codes `(b, q)` are also those of an earlier one."""
+    same = codes.unsqueeze(-1) == codes.unsqueeze(-2)
+    return same.tril(-1).any(-1)
+
+
+def _distinct(space: Space, X: Tensor, taken: Tensor, history: History) -> Tensor:
+    """The proposals `(b, q, d)`, those known or repeated replaced by untried ones."""
+    codes = _codes(X)
+    for i, slot in (_known(codes, taken) | _repeats(codes)).nonzero().tolist():
+        others = torch.cat([history.known()[i], X[i]])
+        X[i, slot] = untried(space, others, generator(history.seeds[i], history.asked, slot + 1), X[i, slot])
+    return X

@@ -1,0 +1,205 @@
+"""Parzen mixtures: densities over a mixed, conditional space from a batch of weighted points.
+
+`p(x) = sum_i w_i k_i(x)`, each kernel centred on one point; see `parzen_kernels` for the kernels and for what
+the density is relative to. A point that is inactive everywhere is a kernel equal to the belief, the prior.
+
+`log_density` is the joint (multivariate) density. `log_marginals` are those of each column by itself, over
+the kernels that are active there and the prior: what univariate TPE compares.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from bayesopt.space import Space
+from bayesopt.surrogates.parzen_kernels import Columns
+
+#: Log kernels evaluated at once; more points are taken in chunks to bound the memory.
+_CHUNK_ENTRIES = 4_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class ParzenMixture:
+    """Mixtures of n kernels for b independent studies.
+
+    Attributes:
+        columns: of the space.
+        centre, active, scale: `(b, n, d)` of the kernels; scale is the bandwidth of a numeric column in
+            encoded units, and of an unordered choice the share of probability that is spread by the belief.
+        log_weight: `(b, n)`, the weights sum to one.
+        coefficient, constant: of the log kernels, `(b, n, F)` and `(b, n, d)`; see `Columns`.
+    """
+
+    columns: Columns
+    centre: Tensor
+    active: Tensor
+    scale: Tensor
+    log_weight: Tensor
+    coefficient: Tensor
+    constant: Tensor
+
+    @classmethod
+    def of(
+        cls, space: Space, centre: Tensor, active: Tensor, scale: Tensor, weight: Tensor
+    ) -> "ParzenMixture":
+        """The mixture of snapped centres `(b, n, d)` with weights `(b, n)` >= 0, normalised here.
+
+        >>> from bayesopt import Float
+        >>> space = Space({"x": Float(0.0, 1.0)})
+        >>> one = torch.ones(1, 1, 1, dtype=torch.float64)
+        >>> mixture = ParzenMixture.of(space, 0.5 * one, one > 0, 0.1 * one, one[0])
+        >>> mixture.log_density(0.5 * one, one > 0).exp().round(decimals=3)  # 1 / (0.1 sqrt(2 pi))
+        tensor([[3.9890]], dtype=torch.float64)
+        """
+        columns = Columns.of(space, centre.device)
+        log_weight = (weight / weight.sum(-1, keepdim=True)).log()
+        coefficient, constant = columns.coefficients(centre, active, scale)
+        return cls(columns, centre, active, scale, log_weight, coefficient, constant)
+
+    def joined(self, other: "ParzenMixture", share: float) -> "ParzenMixture":
+        """`(1 - share) self + share other`: how pending configurations enter."""
+        weights = self.log_weight.new_tensor([1.0 - share, share]).log()
+        pairs = {
+            field.name: torch.cat([getattr(self, field.name), getattr(other, field.name)], 1)
+            for field in fields(self)
+            if field.name not in ("columns", "log_weight")
+        }
+        log_weight = torch.cat([self.log_weight + weights[0], other.log_weight + weights[1]], 1)
+        return ParzenMixture(columns=self.columns, log_weight=log_weight, **pairs)
+
+    def rows(self, keep: Tensor | None) -> "ParzenMixture":
+        """The mixtures of some of the studies, None for all."""
+        if keep is None:
+            return self
+        names = [field.name for field in fields(self) if field.name != "columns"]
+        return ParzenMixture(self.columns, *(getattr(self, name)[keep] for name in names))
+
+    # --- densities ----------------------------------------------------------------------------------------
+
+    def log_kernels(self, X: Tensor, active: Tensor) -> Tensor:
+        """`log k_i(x)` at snapped `(b, m, d)`, shape `(b, m, n)`, without the weights."""
+        return self._joint(self.columns.features(X, active), torch.zeros_like(self.log_weight))
+
+    def log_density(self, X: Tensor, active: Tensor) -> Tensor:
+        """`log p(x)` at snapped points `(b, m, d)` with their activity, shape `(b, m)`."""
+        features = self.columns.features(X, active)
+        chunk = max(1, _CHUNK_ENTRIES // self.log_weight.numel())
+        parts = [self._joint(part, self.log_weight).logsumexp(-1) for part in features.split(chunk, -2)]
+        return torch.cat(parts, -1)
+
+    def log_density_and_gradient(
+        self, X: Tensor, active: Tensor, without: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`log p(x)` `(b, m)` and its gradient `(b, m, d)`, zero in unordered choices and inactive entries.
+
+        On the levels of a discrete number the gradient is that of the continuation between them. Kernels
+        where the mask `without (m, n)` holds are left out of the sum at that point.
+        """
+        logs = self._joint(self.columns.features(X, active), self.log_weight)
+        if without is not None:
+            logs = logs.masked_fill(without, -torch.inf)
+        value = logs.logsumexp(-1, keepdim=True)
+        dF = (logs - value).exp() @ self.coefficient
+        return value.squeeze(-1), self.columns.pullback(X, dF) * active
+
+    def log_marginals(self, X: Tensor, active: Tensor) -> Tensor:
+        """Log density of each column by itself `(b, m, d)` at `(b, m, d)`; 0 where a column is inactive."""
+        features, log_weight = self.columns.features(X, active), self._column_log_weight()
+        logs = torch.zeros_like(X)
+        for j, own in enumerate(self.columns.own):
+            shift = log_weight[..., j] + self.constant[..., j]
+            product = torch.baddbmm(shift.unsqueeze(1), features[..., own], self.coefficient[..., own].mT)
+            logs[..., j] = product.logsumexp(-1)
+        return torch.where(active, logs, 0.0)
+
+    def _joint(self, features: Tensor, log_weight: Tensor) -> Tensor:
+        """Logarithms of the weighted kernels `(b, m, n)` at features `(b, m, F)`."""
+        shift = log_weight if self.columns.space.has_conditions else log_weight + self.constant.sum(-1)
+        return torch.baddbmm(shift.unsqueeze(1), features, self.coefficient.mT)
+
+    def _column_log_weight(self) -> Tensor:
+        """Weights of the kernels in each column `(b, n, d)`: of those active there, and of the prior."""
+        keep = self.active | ~self.active.any(-1, keepdim=True)
+        log_weight = self.log_weight.unsqueeze(-1).masked_fill(~keep, -torch.inf)
+        return log_weight - log_weight.logsumexp(1, keepdim=True)
+
+    # --- draws --------------------------------------------------------------------------------------------
+
+    def sample(self, count: int, generators: Sequence[torch.Generator]) -> Tensor:
+        """Draws from the joint density `(b, count, d)`, snapped, each study's from its own generator."""
+        U = _uniforms(count, self.centre.shape[-1] + 1, generators, self.centre.device)
+        mass, row = self.log_weight.exp().unsqueeze(1), torch.zeros_like(U[..., 0], dtype=torch.int64)
+        kernel, _ = _inverse(mass, row, U[..., 0])
+        drawn = self._draw(kernel.unsqueeze(-1).expand(U[..., 1:].shape), U[..., 1:])
+        return self.columns.space.snap(drawn)[0]
+
+    def sample_marginals(self, count: int, generators: Sequence[torch.Generator]) -> Tensor:
+        """Draws from the density of each column by itself `(b, count, d)`; every column as if active."""
+        d = self.centre.shape[-1]
+        U = _uniforms(count, 2 * d, generators, self.centre.device)
+        mass = self._column_log_weight().exp().mT
+        row = torch.arange(d, device=U.device).expand(U[..., d:].shape)
+        kernel, _ = _inverse(mass, row.flatten(1), U[..., :d].flatten(1))
+        return self.columns.space.rounded(self._draw(kernel.view(row.shape), U[..., d:]))
+
+    def _draw(self, kernel: Tensor, U: Tensor) -> Tensor:
+        """Draws `(b, m, d)` from the kernels `(b, m, d)`, a column each, by the uniforms `(b, m, d)`."""
+        columns = self.columns
+        X = columns.space.quantile(U)
+        on = self.active.gather(1, kernel)
+        if len(columns.numeric):
+            j = columns.numeric
+            X[..., j] = torch.where(on[..., j], self._numbers(kernel[..., j], U[..., j]), X[..., j])
+        if len(columns.choice):
+            mass = columns.log_choices(self.centre, self.scale).exp() / columns.levels
+            for column, part in columns.choices:
+                level, _ = _inverse(mass[..., part], kernel[..., column], U[..., column])
+                x = (level + 0.5) / (part.stop - part.start)
+                X[..., column] = torch.where(on[..., column], x, X[..., column])
+        return X
+
+    def _numbers(self, kernel: Tensor, U: Tensor) -> Tensor:
+        """Draws `(b, m, p)` from the numeric columns of the kernels `(b, m, p)`."""
+        columns, (b, m, p) = self.columns, U.shape
+        centres, scales = self.centre[..., columns.numeric], self.scale[..., columns.numeric]
+        centre, h = centres.gather(1, kernel), scales.gather(1, kernel)
+        low, high = (torch.special.ndtr((edge - centre) / h) for edge in (columns.tail, 1.0))
+        last = columns.level.shape[-1]
+        if not last:
+            return centre + h * torch.special.ndtri(low + U * (high - low))
+        summed, rest = columns.masses(centres, scales)
+        cells = torch.cat([summed, rest.unsqueeze(-1)], -1).flatten(1, 2)
+        axis = torch.arange(p, device=U.device)
+        cell, left = _inverse(cells, (kernel * p + axis).flatten(1), U.flatten(1))
+        cell, left = cell.view(b, m, p), left.view(b, m, p)
+        number = centre + h * torch.special.ndtri(low + left * (high - low))
+        return torch.where(cell == last, number, columns.level[axis, cell.clamp(max=last - 1)])
+
+
+def _uniforms(count: int, width: int, generators: Sequence[torch.Generator], device: torch.device) -> Tensor:
+    """Uniforms `(b, count, width)`, drawn on the CPU: the same ones in a batch as alone, on any device."""
+    rows = [torch.rand(count, width, generator=g, dtype=torch.float64) for g in generators]
+    return torch.stack(rows).to(device)
+
+
+def _inverse(mass: Tensor, row: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:
+    """Cells drawn from rows of masses, and how far into its cell each uniform fell.
+
+    One search for all: row r of the cumulated shares is moved to [r, r + 1), which makes the rows of a study
+    one ascending sequence.
+
+    Args: mass `(b, r, k)` >= 0; row `(b, m)` which of the r; U `(b, m)` uniforms.
+
+    Returns cells `(b, m)` of 0 to k - 1 and fractions `(b, m)` within [0, 1].
+    """
+    _, r, k = mass.shape
+    share = mass / mass.sum(-1, keepdim=True)
+    ends = share.cumsum(-1)
+    sequence = (ends + torch.arange(r, device=mass.device).unsqueeze(-1)).flatten(1)
+    found = torch.searchsorted(sequence, row + U, right=True)
+    cell = (found - row * k).clamp(0, k - 1)
+    place = cell + row * k
+    end, width = ends.flatten(1).gather(1, place), share.flatten(1).gather(1, place)
+    return cell, ((U - end + width) / width).clamp(0.0, 1.0)
