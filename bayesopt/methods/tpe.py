@@ -92,7 +92,7 @@ class Ratio:
         good, bad: l and g.
         joint: whether whole configurations are compared, or the parameters one by one.
         liar_scale: `(b, 1, d)` width of what one more evaluation adds to g.
-        liar_share: of g that it takes.
+        liar_weight: of that kernel beside all of g.
         belief_weight: of the log belief, as in `acquisition.surface`.
     """
 
@@ -100,7 +100,7 @@ class Ratio:
     bad: ParzenMixture
     joint: bool
     liar_scale: Tensor
-    liar_share: float
+    liar_weight: float
     belief_weight: float
 
     @property
@@ -119,6 +119,12 @@ class Ratio:
         scale = self.liar_scale.expand(X.shape)
         return ParzenMixture.of(self.space, X, self.space.activity(X), scale, torch.ones_like(X[..., 0]))
 
+    def beside(self, X: Tensor) -> "Ratio":
+        """With liars at `X (b, k, d)` in g."""
+        total = X.shape[1] * self.liar_weight
+        bad = self.bad.joined(self.liars(X), total / (1.0 + total))
+        return replace(self, bad=bad, liar_weight=self.liar_weight / (1.0 + total))
+
 
 def density_ratio(space: Space, history: History, options: TPE = DEFAULT, sharp: bool = False) -> Ratio:
     """Both sides of the histories, what is pending on the bad one.
@@ -136,19 +142,15 @@ def density_ratio(space: Space, history: History, options: TPE = DEFAULT, sharp:
     good = _side(space, history, order[:, :k], _rank_weights(k), _gaps)
     rule = _gaps if sharp else scott
     bad = _side(space, history, *_thinned(order[:, k:], options.most_bad), rule)
-    pending = history.X_pending.shape[1]
     ratio = Ratio(
         good=good,
         bad=bad,
         joint=options.joint,
         liar_scale=good.scale[:, :-1].mean(1, keepdim=True) if k else good.scale,
-        liar_share=1.0 / (len(history.y[0]) - k + pending + 2),
-        belief_weight=BELIEF_STRENGTH / max(1, len(history.y[0])),
+        liar_weight=1.0 / (k + 1),  # as much as a kernel of l: enough to take its place, however large n is
+        belief_weight=BELIEF_STRENGTH / max(1, history.y.shape[1]),
     )
-    if not pending:
-        return ratio
-    liars = ratio.liars(history.X_pending)
-    return replace(ratio, bad=bad.joined(liars, pending * ratio.liar_share))
+    return ratio.beside(history.X_pending) if history.X_pending.shape[1] else ratio
 
 
 def _gaps(centre: Tensor, active: Tensor, weight: Tensor) -> Tensor:
@@ -156,20 +158,30 @@ def _gaps(centre: Tensor, active: Tensor, weight: Tensor) -> Tensor:
 
 
 def _rank_weights(k: int) -> Tensor:
-    """`log(k + 1) - log(rank)` `(k,)`; Hansen & Ostermeier's (2001) for recombination."""
-    return math.log(k + 1) - torch.arange(1, k + 1, dtype=torch.float64).log()
+    """Proportional to `log(k + 1) - log(rank)`, mean 1, `(k,)`: those of CMA-ES, Hansen (2016), eq. (49)."""
+    weight = math.log(k + 1) - torch.arange(1, k + 1, dtype=torch.float64).log()
+    return weight / weight.mean()
 
 
 def _thinned(order: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """At most `most` of the trials `(b, n)`, at evenly spaced ranks, and equal weights."""
+    """At most `most` of the trials `(b, n)`, best first, and how many each stands for `(most,)`.
+
+    The better half of them as they are: they lie where l is large. The others at evenly spaced ranks.
+    """
     n = order.shape[1]
-    if n > most:
-        order = order[:, (torch.arange(most, device=order.device) * n + n // 2) // most]
-    return order, torch.ones(order.shape[1], dtype=torch.float64)
+    if n <= most:
+        return order, torch.ones(n, dtype=torch.float64)
+    near = most // 2
+    rest, far = n - near, most - near
+    place = torch.arange(far, device=order.device)
+    index = torch.cat([torch.arange(near, device=order.device), near + (place * rest + rest // 2) // far])
+    weight = torch.ones(most, dtype=torch.float64)
+    weight[near:] = rest / far
+    return order[:, index], weight
 
 
 def _side(space: Space, history: History, index: Tensor, weight: Tensor, rule: Bandwidth) -> ParzenMixture:
-    """The mixture over the trials `(b, n)` with weights `(n,)` of mean 1, and the prior with weight 1."""
+    """The mixture over the trials `(b, n)` with weights `(n,)`, and the prior with weight 1."""
     X, active = take(history.X, index), take(history.active, index)
     weight = weight.to(X).expand(index.shape)
     scale = magic_clip(rule(X, active, weight).expand(X.shape), active)
@@ -177,8 +189,7 @@ def _side(space: Space, history: History, index: Tensor, weight: Tensor, rule: B
     scale = torch.where(categorical, _choice_spread(space, active), scale)
     prior = X.new_full((len(X), 1, space.dim), 0.5)
     off = torch.zeros_like(prior, dtype=torch.bool)
-    mean = weight.mean(-1, keepdim=True) if weight.shape[-1] else 1.0
-    weight = torch.cat([weight / mean, torch.ones_like(prior[..., 0])], 1)
+    weight = torch.cat([weight, torch.ones_like(prior[..., 0])], 1)
     return ParzenMixture.of(
         space, torch.cat([X, prior], 1), torch.cat([active, off], 1), torch.cat([scale, prior], 1), weight
     )
@@ -219,7 +230,7 @@ def _greedy(ratio: Ratio, X: Tensor, good: Tensor, bad: Tensor, q: int) -> Tenso
     """
     if q == 1:
         return (good - bad).argmax(-1, keepdim=True)
-    kernels = ratio.liars(X).log_kernels(X, ratio.space.activity(X)) + math.log(ratio.liar_share)
+    kernels = ratio.liars(X).log_kernels(X, ratio.space.activity(X)) + math.log(ratio.liar_weight)
     code = _codes(X)
     chosen = []
     for _ in range(q):
@@ -240,7 +251,7 @@ def _climbed(ratio: Ratio, X: Tensor, taken: Tensor) -> Tensor:
     free = torch.tensor(climbed_columns(space), device=X.device)
     if not ratio.joint or not bool(free.any()):
         return X
-    bad = ratio.bad.joined(ratio.liars(X), q * ratio.liar_share)
+    bad = ratio.beside(X).bad
     own = torch.zeros(q, bad.log_weight.shape[1], dtype=torch.bool, device=X.device)
     own[:, -q:].fill_diagonal_(True)
     active = space.activity(X)

@@ -73,7 +73,7 @@ def loop(mix, X, active):
     space, total = mix.columns.space, 0.0
     for i in range(mix.centre.shape[1]):
         density = float(mix.log_weight[0, i].exp())
-        for j, parameter in enumerate(space.values()):
+        for j in range(space.dim):
             if not active[j]:
                 continue
             if not mix.active[0, i, j]:
@@ -157,7 +157,9 @@ def test_gradient_equals_autograd(space, device):
     logs.masked_fill(without, -math.inf).logsumexp(-1).sum().backward()
     slope = space.belief_columns(X)[1]  # which autograd cannot see through the tables
     torch.testing.assert_close(value, logs.masked_fill(without, -math.inf).logsumexp(-1).detach())
-    plain = torch.tensor([not c and p.belief is None for c, p in zip(space.categorical, space.values())])
+    plain = torch.tensor(
+        [not c and p.belief is None for c, p in zip(space.categorical, space.values(), strict=True)]
+    )
     assert bool((slope[..., plain] == 0).all())
     torch.testing.assert_close(gradient[..., plain], (x.grad * active)[..., plain])
     assert bool((gradient[~active.expand(X.shape)] == 0).all())
