@@ -70,13 +70,13 @@ def propose_tpe(space: Space, history: History, q: int, options: TPE = DEFAULT) 
     ratio = density_ratio(space, history, options, sharp)
     taken = _codes(history.known()).sort(-1).values
     source = [generator(seed, history.asked, 0) for seed in history.seeds]
-    X, active = _candidates(ratio, source, options.candidates)
-    good, bad = ratio.log_densities(X, active)
+    pool = max(_POOL, 8 * q)
+    X, good, bad = _candidates(ratio, source, options.candidates, pool)
     if space.has_belief:
         good = good + ratio.belief_weight * space.belief(X)[0]
     if not math.isinf(space.size):  # elsewhere a draw meets an old point with probability 0
         good = good.masked_fill(_known(_codes(X), taken), -torch.inf)
-    best = (good - bad).topk(min(X.shape[1], max(_POOL, 8 * q)), -1).indices
+    best = (good - bad).topk(min(X.shape[1], pool), -1).indices
     X, good, bad = take(X, best), good.gather(1, best), bad.gather(1, best)
     chosen = take(X, _greedy(ratio, X, good, bad, q))
     if sharp:
@@ -204,22 +204,32 @@ def _choice_spread(space: Space, active: Tensor) -> Tensor:
     return levels / (levels + active.sum(1, keepdim=True) + 1.0)
 
 
-def _candidates(ratio: Ratio, source: Sequence[torch.Generator], count: int) -> tuple[Tensor, Tensor]:
-    """Snapped points `(b, m, d)` and their activity: all of a small space, else draws from l.
-
-    Univariate: the best draws of each column, the second best ones, and so on, put together.
-    """
-    grid = enumerated(ratio.space)
+def _candidates(
+    ratio: Ratio, source: Sequence[torch.Generator], count: int, pool: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Snapped points `(b, m, d)`, `log l` and `log g` `(b, m)`: all of a small space, else draws from l."""
+    space, grid = ratio.space, enumerated(ratio.space)
     if grid is not None:
-        points, active = (t.to(ratio.liar_scale.device).expand(len(source), *t.shape) for t in grid)
-        return points, active
+        X, active = (t.to(ratio.liar_scale.device).expand(len(source), *t.shape) for t in grid)
+        return X, *ratio.log_densities(X, active)
     if ratio.joint:
-        return ratio.space.snap(ratio.good.sample(count, source))
-    X = ratio.good.sample_marginals(count, source)
+        X, active = space.snap(ratio.good.sample(count, source))
+        return X, *ratio.log_densities(X, active)
+    return _recombined(ratio, ratio.good.sample_marginals(count, source), pool)
+
+
+def _recombined(ratio: Ratio, X: Tensor, pool: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Draws of each parameter by itself X `(b, m, d)`, and before them the best of all, the second best, ...
+
+    Returns what `_candidates` does, `pool` points more than draws. Scores of columns add up, so that none
+    is computed twice.
+    """
     everywhere = torch.ones_like(X, dtype=torch.bool)
-    value = ratio.good.log_marginals(X, everywhere) - ratio.bad.log_marginals(X, everywhere)
-    order = value.argsort(dim=1, descending=True, stable=True)
-    return ratio.space.snap(X.gather(1, order))
+    parts = X, ratio.good.log_marginals(X, everywhere), ratio.bad.log_marginals(X, everywhere)
+    best = (parts[1] - parts[2]).argsort(dim=1, descending=True, stable=True)[:, :pool]
+    X, good, bad = (torch.cat([part.gather(1, best), part], 1) for part in parts)
+    X, active = ratio.space.snap(X)
+    return X, (good * active).sum(-1), (bad * active).sum(-1)
 
 
 def _greedy(ratio: Ratio, X: Tensor, good: Tensor, bad: Tensor, q: int) -> Tensor:
