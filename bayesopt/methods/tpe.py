@@ -51,7 +51,7 @@ class TPE:
     joint: bool = True
     good_share: float = 0.1
     most_good: int = 25
-    most_bad: int = 256
+    most_bad: int = 128
     candidates: int = 2400
     sharp_every: int = 2
 
@@ -68,7 +68,7 @@ def propose_tpe(space: Space, history: History, q: int, options: TPE = DEFAULT) 
     """
     sharp = options.joint and options.sharp_every > 0 and (history.asked // q) % options.sharp_every == 0
     ratio = density_ratio(space, history, options, sharp)
-    taken = _codes(history.known()).sort(-1).values
+    taken = _codes(history.known())
     source = [generator(seed, history.asked, 0) for seed in history.seeds]
     pool = max(_POOL, 8 * q)
     X, good, bad = _candidates(ratio, source, options.candidates, pool)
@@ -292,11 +292,14 @@ def _codes(X: Tensor) -> Tensor:
 
 
 def _known(codes: Tensor, taken: Tensor) -> Tensor:
-    """Which of the codes `(b, m)` are among the ascending codes `taken (b, n)`."""
+    """Which of the codes `(b, m)` are among the codes `taken (b, n)`."""
+    if codes.shape[1] <= 2:  # comparing with all is cheaper than sorting them
+        return (codes.unsqueeze(-1) == taken.unsqueeze(-2)).any(-1)
     if not taken.shape[1]:
         return torch.zeros_like(codes, dtype=torch.bool)
-    place = torch.searchsorted(taken, codes).clamp(max=taken.shape[1] - 1)
-    return taken.gather(1, place) == codes
+    table = taken.sort(-1).values
+    place = torch.searchsorted(table, codes).clamp(max=table.shape[1] - 1)
+    return table.gather(1, place) == codes
 
 
 def _repeats(codes: Tensor) -> Tensor:

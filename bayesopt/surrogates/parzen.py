@@ -150,8 +150,9 @@ class ParzenMixture:
         X = columns.space.quantile(U)
         on = self.active.gather(1, kernel)
         if len(columns.numeric):
-            j = columns.numeric
-            X[..., j] = torch.where(on[..., j], self._numbers(kernel[..., j], U[..., j]), X[..., j])
+            drawn = self._numbers(columns.numbers(kernel), columns.numbers(U))
+            drawn = torch.where(columns.numbers(on), drawn, columns.numbers(X))
+            X = drawn if drawn.shape == X.shape else X.index_copy(-1, columns.numeric, drawn)
         if len(columns.choice):
             mass = columns.log_choices(self.centre, self.scale).exp() / columns.levels
             for column, part in columns.choices:
@@ -163,7 +164,7 @@ class ParzenMixture:
     def _numbers(self, kernel: Tensor, U: Tensor) -> Tensor:
         """Draws `(b, m, p)` from the numeric columns of the kernels `(b, m, p)`."""
         columns, (b, m, p) = self.columns, U.shape
-        centres, scales = self.centre[..., columns.numeric], self.scale[..., columns.numeric]
+        centres, scales = columns.numbers(self.centre), columns.numbers(self.scale)
         centre, h = centres.gather(1, kernel), scales.gather(1, kernel)
         low, high = (torch.special.ndtr((edge - centre) / h) for edge in (columns.tail, 1.0))
         last = columns.level.shape[-1]

@@ -66,9 +66,13 @@ class Columns:
         """The columns of a space; remembered."""
         return _columns(space, device)
 
+    def numbers(self, values: Tensor) -> Tensor:
+        """The numeric columns `(*b, p)` of `(*b, d)`; without indexing, which is slow, where that is all."""
+        return values if len(self.numeric) == self.space.dim else values[..., self.numeric]
+
     def features(self, X: Tensor, active: Tensor) -> Tensor:
         """Features `(*b, m, F)` of snapped points `(*b, m, d)`."""
-        u = X[..., self.numeric] - 0.5  # an inactive entry is 0.5, which makes both features vanish
+        u = self.numbers(X) - 0.5  # an inactive entry is 0.5, which makes both features vanish
         parts = [u, u.square()]
         if len(self.choice):
             own = (X[..., self.choice] * self.levels).floor() == self.code
@@ -103,7 +107,7 @@ class Columns:
             scale: `(*b, n, d)` bandwidths of numeric columns, `e` of choices.
         """
         on = active.to(centre.dtype)
-        u, h, on_number = centre[..., self.numeric] - 0.5, scale[..., self.numeric], on[..., self.numeric]
+        u, h, on_number = self.numbers(centre) - 0.5, self.numbers(scale), self.numbers(on)
         precision = on_number / h.square()
         constant = torch.zeros_like(centre)
         constant[..., self.numeric] = -0.5 * u.square() * precision - on_number * self._log_normaliser(
