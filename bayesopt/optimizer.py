@@ -30,6 +30,7 @@ from bayesopt.methods.gp import BATCHES, propose_gp
 from bayesopt.methods.grid import check_grid, propose_grid
 from bayesopt.methods.history import History, generator
 from bayesopt.methods.quasi_random import design_size, random_point, sobol_point
+from bayesopt.methods.tpe import propose_tpe
 from bayesopt.space import Space
 from bayesopt.surrogates.gp import Optimum
 from bayesopt.surrogates.model import Model
@@ -41,11 +42,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 #: Methods that build a model, begin with a design, and propose by themselves once an evaluation succeeded.
-_MODELS = ("gp", "genetic")
+_MODELS = ("gp", "tpe", "genetic")
 
 METHODS = ("auto", *_MODELS, "cmaes", "random", "sobol", "grid", "manual")
 
 _PROPOSE: dict[str, Callable[[Space, History, int], Tensor]] = {
+    "tpe": propose_tpe,
     "genetic": propose_genetic,
     "cmaes": propose_cmaes,
     "grid": propose_grid,
@@ -120,8 +122,8 @@ class Optimizer:
         space: a `Space`, or a dict of parameters.
         seed: of everything random.
         method: "auto" (the best we have: a Gaussian process with local arms), "gp" (the plain Gaussian
-            process), "genetic", "cmaes", "random", "sobol", "grid" (every configuration of a finite space in
-            turn) or "manual" (only what is enqueued).
+            process), "tpe" (tree-structured Parzen estimator), "genetic", "cmaes", "random", "sobol", "grid"
+            (every configuration of a finite space in turn) or "manual" (only what is enqueued).
         acquisition: for "gp": "log_ei", "ei", "log_nei" (for noisy outcomes), "log_pi", "pi" or "ucb".
         batch: for "gp", how proposals keep out of each other's way and out of that of pending ones: "qlogei"
             (the acquisition, averaged over drawn outcomes of everything unfinished; with "log_ei" it is

@@ -127,11 +127,6 @@ class Space(Mapping[str, Parameter]):
         """Number of different values of each column; None for a continuum."""
         return tuple(parameter.levels for parameter in self.values())
 
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        """How each column lies on [0, 1]."""
-        return self._axes
-
     @cached_property
     def categorical(self) -> tuple[bool, ...]:
         """Which columns hold choices without an order."""

@@ -246,7 +246,7 @@ def test_every_other_proposal_is_a_local_one(space, seen):
 def test_in_company_the_quadratic_speaks_once(seen):
     """The local proposals of a batch, and those beside pending ones: the minimiser, then the region."""
     opt = Optimizer(SMOOTH, seed=1)
-    while not seen or not float(seen[-1].preference[0, 0]) > 0:  # until the model is believed
+    while not seen or not (seen[-1].preference > 0).any():  # until the model is believed
         for config in opt.ask(2):
             opt.tell(config, loss(config))
     opt.forget(opt.pending)

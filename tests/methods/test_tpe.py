@@ -9,6 +9,7 @@ from bayesopt import Categorical, Float, Int, Space
 from bayesopt.beliefs import Normal
 from bayesopt.methods.history import History, generator
 from bayesopt.methods.tpe import TPE, density_ratio, propose_tpe
+from tests.methods.histories import places
 
 FLAT = Space({"x": Float(0.0, 1.0), "y": Float(0.0, 1.0), "z": Float(0.0, 1.0)})
 TREE = Space(
@@ -35,7 +36,8 @@ def history(space, device, b=2, n=30, pending=0, seed=0):
     X, active = space.snap(X)
     active = active.expand(X.shape)
     y = target(X[:, :n])
-    return History(X[:, :n], active[:, :n], y, X[:, n:], active[:, n:], tuple(range(b)), n + pending)
+    at = places(n, 0).expand(b, -1)
+    return History(X[:, :n], active[:, :n], y, X[:, n:], active[:, n:], tuple(range(b)), n + pending, at)
 
 
 @pytest.mark.parametrize("options", SETTINGS, ids=NAMES)
