@@ -24,7 +24,7 @@ from bayesopt.acquisition.candidates import Draws
 from bayesopt.acquisition.distinct import first_free
 from bayesopt.acquisition.exploration import PureExploration
 from bayesopt.acquisition.fantasies import Averaged, BatchAcquisition, Fantasies, innovations
-from bayesopt.acquisition.maximizer import DEFAULT_EFFORT, Effort, enumerated
+from bayesopt.acquisition.maximizer import DEFAULT_EFFORT, Effort, climbed_columns, enumerated
 from bayesopt.acquisition.region import Nearby
 from bayesopt.acquisition.resolution import Unresolved, resolution
 from bayesopt.acquisition.surface import Term, lengthscales
@@ -90,7 +90,7 @@ def propose_gp(
         terms = (_feasibility(*fit_feasibility(model, F, failed, cache)),)
         F_failed = _rows_where(failed, F)
         gp = gp.condition_on(F_failed, gp.marginals(F_failed)[0])  # nothing new is to be learnt there
-    if local:
+    if local and any(climbed_columns(model.space)):  # levels are resolved by definition
         terms = (*terms, *_unresolved(F_known, y))
     surface = Surface.over(model.space, model.embedding, gp, *terms)
     nearby = _nearby(model, gp, history, q) if local else (None,) * q
