@@ -1,4 +1,8 @@
-"""`python -m benchmarks <command>`: run one, print its tables, keep them under `benchmarks/results/`."""
+"""`python -m benchmarks <command>`.
+
+`run`, `report`, `ablate` and `list` compare methods on problems. The other commands each measure one thing,
+print their tables and keep them under `benchmarks/results/`.
+"""
 
 import argparse
 import importlib
@@ -8,6 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 COMMANDS = ("speed", "quality", "scaling", "replicates", "efficiency", "batch", "workers", "failures")
+
+#: Commands with arguments of their own.
+TOOLS = ("run", "list")
 
 #: Where the libraries below PyTorch read their number of threads, once, when they are loaded.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -36,6 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
     results = RESULTS.relative_to(Path.cwd()) if RESULTS.is_relative_to(Path.cwd()) else RESULTS
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for name in TOOLS:
+        module = importlib.import_module(f"benchmarks.{name}")
+        module.add_arguments(commands.add_parser(name, help=module.DESCRIPTION, description=module.__doc__))
     for name in COMMANDS:
         module = importlib.import_module(f"benchmarks.{name}")
         sub = commands.add_parser(name, help=module.DESCRIPTION, description=module.__doc__)
@@ -53,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     _limit_threads(argv)
     args = build_parser().parse_args(argv)
+    if args.command in TOOLS:
+        return int(importlib.import_module(f"benchmarks.{args.command}").main(args))
 
     from benchmarks.report import save, torch_threads
 

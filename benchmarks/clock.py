@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from benchmarks.peers import Config, Peer
-from benchmarks.problems import Array
+from benchmarks.problems.functions import Array
 
 VARIATION = 0.5  # standard deviation of the times over their mean
 
@@ -41,16 +41,16 @@ class Clock:
         self._times = times
         self._running: list[tuple[float, int, Config]] = []
 
-    def start(self, config: Config) -> None:
-        """An evaluation begins now."""
-        end = self.now + self._times[self.started]
+    def start(self, config: Config, factor: float = 1.0) -> None:
+        """An evaluation begins now, which takes `factor` times its usual duration."""
+        end = self.now + factor * self._times[self.started]
         heapq.heappush(self._running, (end, self.started, config))
         self.started += 1
 
-    def finish(self) -> Config:
-        """Go to the end of the earliest running evaluation; returns its configuration."""
-        self.now, _, config = heapq.heappop(self._running)
-        return config
+    def finish(self) -> tuple[int, Config]:
+        """Go to the end of the earliest running evaluation; its place in the order of starts, and what it tried."""
+        self.now, place, config = heapq.heappop(self._running)
+        return place, config
 
 
 class Studies(Protocol):
@@ -101,7 +101,7 @@ def simulate(
         start()
     ended, values = [], []
     for _ in range(count):
-        configs = [clock.finish() for clock in clocks]
+        configs = [clock.finish()[1] for clock in clocks]
         ended.append([clock.now for clock in clocks])
         values.append([function(config) for function, config in zip(functions, configs, strict=True)])
         studies.tell(configs, values[-1])

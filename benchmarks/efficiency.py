@@ -19,8 +19,9 @@ from scipy.stats import wilcoxon
 
 from bayesopt import Replicates
 from benchmarks import runs
-from benchmarks.peers import METHODS, available
-from benchmarks.problems import EFFICIENCY, seeded_problem
+from benchmarks.methods import METHODS
+from benchmarks.peers import available, build
+from benchmarks.problems.functions import EFFICIENCY, seeded_problem
 from benchmarks.report import Report, Table, number
 
 DESCRIPTION = "regret after 30, 50 and 100 evaluations beside Optuna's samplers"
@@ -94,7 +95,7 @@ def simple_regret(values: Sequence[float], optimum: float) -> list[float]:
 def run_peer(evaluations: int, job: Job) -> Run:
     """One study of a method by itself."""
     problem = seeded_problem(job.problem, job.seed)
-    peer = METHODS[job.method].build(problem.space(), job.seed)
+    peer = build(job.method, problem.space(), job.seed)
     values, seconds = [], 0.0
     for _ in range(evaluations):
         start = time.perf_counter()

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import METHODS, available
-from benchmarks.problems import Array, Problem, hartmann6_problem, matern_sample, shifted
+from benchmarks.methods import METHODS
+from benchmarks.peers import available, build
+from benchmarks.problems.functions import Array, Problem, hartmann6_problem, matern_sample, shifted
 from benchmarks.report import Report, Table, number, progress, torch_threads
 
 DESCRIPTION = "failed evaluations and best values on problems of which a part fails"
@@ -87,7 +88,7 @@ def one_run(problem: str, evaluations: int, method: str, seed: int) -> dict[str,
     """Values in order, None for a failure."""
     function, fails = failing_problem(problem, seed)
     low, high = np.array(function.bounds).T
-    peer = METHODS[method].build(function.space(), seed)
+    peer = build(method, function.space(), seed)
     values: list[float | None] = []
     for _ in range(evaluations):
         config = peer.ask()

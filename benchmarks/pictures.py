@@ -13,7 +13,7 @@ from bayesopt.plots import STYLES
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from benchmarks.problems import Array
+    from benchmarks.problems.functions import Array
     from benchmarks.speedup import Curves
 
 Panels = Mapping[tuple[str, int], Mapping[str, "Curves"]]  # (problem, workers) -> method -> curves

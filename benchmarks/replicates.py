@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from bayesopt import Optimizer, Replicates
-from benchmarks.problems import hartmann6_problem
+from benchmarks.problems.functions import hartmann6_problem
 from benchmarks.report import Report, Table, progress
 from benchmarks.scaling import run_python
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from bayesopt import Float, Optimizer
-from benchmarks.problems import hartmann_bowl
+from benchmarks.problems.functions import hartmann_bowl
 from benchmarks.report import Report, Table, number, progress, spread
 from benchmarks.speed import Cell, time_asks
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import METHODS, available
-from benchmarks.problems import hartmann_bowl
+from benchmarks.methods import METHODS
+from benchmarks.peers import available, build
+from benchmarks.problems.functions import hartmann_bowl
 from benchmarks.report import Report, Table, number, progress, spread
 
 DESCRIPTION = "time of one proposal beside BoTorch and Optuna's GPSampler"
@@ -71,7 +72,7 @@ def time_asks(cell: Cell, methods: Sequence[str], seed: int) -> dict[str, list[f
     """Seconds of each ask of each method, the one that warms up first."""
     problem = hartmann_bowl(cell.d)
     history = [problem.config(u) for u in np.random.default_rng(seed).random((cell.n, cell.d))]
-    peers = {name: METHODS[name].build(problem.space(), seed) for name in methods}
+    peers = {name: build(name, problem.space(), seed) for name in methods}
     for peer in peers.values():
         for config in history:
             peer.tell(config, problem(config))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.problems import Array
+from benchmarks.problems.functions import Array
 
 RESAMPLES = 200
 INTERVAL = (0.05, 0.95)

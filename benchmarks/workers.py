@@ -24,12 +24,13 @@ from bayesopt import Replicates
 from benchmarks import runs
 from benchmarks.clock import Alone, Studies, durations, simulate
 from benchmarks.efficiency import simple_regret
-from benchmarks.peers import METHODS, available
+from benchmarks.methods import METHODS
+from benchmarks.peers import available, build
 from benchmarks.pictures import draw
-from benchmarks.problems import WORKERS, Problem, seeded_problem
+from benchmarks.problems.functions import WORKERS, Problem, seeded_problem
 from benchmarks.report import Report, Table, number, progress
 from benchmarks.speedup import Curves, Reference, SpeedUp, after, speed_up
-from benchmarks.tables import PACKAGE, TABLES, TableProblem, installed, table_problem
+from benchmarks.problems.tables import PACKAGE, TABLES, TableProblem, installed, table_problem
 
 DESCRIPTION = "regret against the number of workers on a simulated clock, beside Optuna's samplers"
 
@@ -147,7 +148,7 @@ def run_together(studies: Studies, jobs: Sequence[Job], evaluations: int) -> lis
 
 def run_peer(evaluations: int, job: Job) -> Run:
     """One study of a method by itself."""
-    peer = METHODS[job.method].build(problem_of(job).space(), job.seed)
+    peer = build(job.method, problem_of(job).space(), job.seed)
     return run_together(Alone(peer), [job], budget(job, evaluations))[0]
 
 

