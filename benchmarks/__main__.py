@@ -13,8 +13,8 @@ from pathlib import Path
 
 COMMANDS = ("speed", "quality", "scaling", "replicates", "efficiency", "batch", "workers", "failures")
 
-#: Commands with arguments of their own.
-TOOLS = ("run", "list")
+#: Commands with arguments of their own, and their modules.
+TOOLS = {"run": "run", "report": "page", "list": "list"}
 
 #: Where the libraries below PyTorch read their number of threads, once, when they are loaded.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -43,8 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
     results = RESULTS.relative_to(Path.cwd()) if RESULTS.is_relative_to(Path.cwd()) else RESULTS
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for name in TOOLS:
-        module = importlib.import_module(f"benchmarks.{name}")
+    for name, file in TOOLS.items():
+        module = importlib.import_module(f"benchmarks.{file}")
         module.add_arguments(commands.add_parser(name, help=module.DESCRIPTION, description=module.__doc__))
     for name in COMMANDS:
         module = importlib.import_module(f"benchmarks.{name}")
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _limit_threads(argv)
     args = build_parser().parse_args(argv)
     if args.command in TOOLS:
-        return int(importlib.import_module(f"benchmarks.{args.command}").main(args))
+        return int(importlib.import_module(f"benchmarks.{TOOLS[args.command]}").main(args))
 
     from benchmarks.report import save, torch_threads
 
