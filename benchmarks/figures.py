@@ -31,6 +31,8 @@ LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1)))
 GREY: Style = ("#888888", ":")
 
 BAND_RESAMPLES = 300
+_NONE = 1e300  # stands for the regret before the first success
+_SOME = 1e299
 
 
 def styles(scores: Scores) -> dict[str, Style]:
@@ -49,31 +51,20 @@ def curves(scores: Scores, problems: Sequence[str]) -> Figure:
     look, columns = styles(scores), min(4, len(problems))
     figure, panels = _grid(len(problems), columns, (3.3, 2.4))
     for axes, problem in zip(panels, problems, strict=False):
-        lowest = math.inf
-        for variant in scores.variants:
-            if (problem, variant) not in scores.cells:
-                continue
-            regret = np.minimum(scores.regret(problem, variant), 1e300)
-            n = np.arange(1, regret.shape[1] + 1)
-            median = np.median(regret, axis=0)
-            low, high = bootstrap_band(regret, lambda v: np.median(v, axis=0), BAND_RESAMPLES)
-            shown = median < 1e299
+        regrets = {v: scores.regret(problem, v) for v in scores.variants if (problem, v) in scores.cells}
+        medians = {v: np.median(np.minimum(regret, _NONE), axis=0) for v, regret in regrets.items()}
+        positive = np.concatenate([m[(m > 0) & (m < _SOME)] for m in medians.values()])
+        floor = max(0.5 * float(positive.min(initial=math.inf)), 1e-12)
+        for variant, regret in regrets.items():
+            n, shown = np.arange(1, regret.shape[1] + 1), medians[variant] < _SOME
+            low, high = bootstrap_band(np.minimum(regret, _NONE), lambda v: np.median(v, axis=0), BAND_RESAMPLES)
+            edges = (np.clip(edge, floor, _SOME)[shown] for edge in (low, high))
             colour, line = look[variant]
-            floor = _floor(scores, problem)
-            lowest = min(lowest, max(float(median.min()), floor))
-            axes.plot(n[shown], np.maximum(median, floor)[shown], color=colour, linestyle=line, linewidth=1.5)
-            bounds = (np.maximum(edge, floor)[shown] for edge in (low, np.minimum(high, 1e299)))
-            axes.fill_between(n[shown], *bounds, color=colour, alpha=0.13, linewidth=0)
+            axes.plot(n[shown], np.maximum(medians[variant], floor)[shown], color=colour, linestyle=line, linewidth=1.5)
+            axes.fill_between(n[shown], *edges, color=colour, alpha=0.13, linewidth=0)
         axes.set_yscale("log")
-        axes.set_ylim(bottom=0.7 * lowest)
         axes.set_title(problem, fontsize=9)
-    return _finished(figure, look, "evaluations", "simple regret, median over seeds")
-
-
-def _floor(scores: Scores, problem: str) -> float:
-    """Below which a panel need not look: the floor of the score."""
-    left = scores.left[problem]
-    return scores.about[problem].floor * left if 0 < left < math.inf else 1e-12
+    return _finished(figure, look, "evaluations", "simple regret, median over seeds; the lowest edge stands for zero")
 
 
 def family_means(scores: Scores, families: Mapping[str, Sequence[str]]) -> Figure:

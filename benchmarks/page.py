@@ -40,25 +40,33 @@ def main(args: argparse.Namespace) -> int:
     runs = load(*args.files)
     if not runs.trials:
         raise SystemExit(f"no trials in {', '.join(map(str, args.files))}")
-    scores = Scores.of(runs)
-    baseline = args.baseline or scores.variants[0]
-    if baseline not in scores.variants:
-        raise SystemExit(f"--baseline must be one of {', '.join(scores.variants)}, got {baseline!r}")
-    sections = sections_of(scores, baseline)
+    first: list[Section] = []
     worse = 0
     if args.against:
         table, worse = regressions(runs, load(*args.against))
-        sections.insert(0, ("Since the earlier run", [table], None))
+        first = [("Since the earlier run", [table], None)]
     out = args.out or args.files[0].with_name(args.files[0].name.split(".jsonl")[0])
-    facts = _facts(runs, args.files)
+    write(args.files, runs, args.baseline, out, first)
+    return int(worse > 0)
+
+
+def write(
+    files: Sequence[Path], runs: Runs, baseline: str | None, out: Path, first: "Sequence[Section]" = ()
+) -> None:
+    """Print the tables and write `<out>.md` and `<out>.html`; some sections may come first."""
+    scores = Scores.of(runs)
+    baseline = baseline or scores.variants[0]
+    if baseline not in scores.variants:
+        raise SystemExit(f"--baseline must be one of {', '.join(scores.variants)}, got {baseline!r}")
+    sections = [*first, *sections_of(scores, baseline)]
+    facts = _facts(runs, files)
     markdown = _markdown(sections, facts)
-    out.with_suffix(".md").write_text(markdown, encoding="utf-8")
+    Path(f"{out}.md").write_text(markdown, encoding="utf-8")
     if find_spec("matplotlib") is None:
         progress('no pictures; they need: python -m pip install "bayesopt-torch[plots]"')
     else:
-        out.with_suffix(".html").write_text(_html(sections, facts), encoding="utf-8")
+        Path(f"{out}.html").write_text(_html(sections, facts), encoding="utf-8")
     print(markdown)
-    return int(worse > 0)
 
 
 # ----------------------------------------------------------------------------------------------- sections

@@ -89,7 +89,7 @@ class About:
         return {"about": self.name, **known}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Runs:
     """What files hold.
 
