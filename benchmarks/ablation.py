@@ -8,8 +8,8 @@
     evaluations = 60
     q = 4                                     # or workers = 4; one at a time if neither is given
 
-Instead of the first three, `variants = ["bayesopt", "bayesopt:batch=ucb_pe,acquisition=ucb"]` names them in full.
-Runs are kept and resumed as by `run`; random search is added, because scores are relative to it.
+Instead of the first three, `variants = ["bayesopt", "bayesopt:batch=ucb_pe,acquisition=ucb"]` names them
+in full. Runs are kept and resumed as by `run`; random search is added, because scores are relative to it.
 """
 
 import argparse
@@ -57,9 +57,13 @@ class Ablation:
             table["variants"] = [_label(method, setting, value) for value in values]
         known = {field.name for field in fields(cls)}
         if unknown := table.keys() - known:
-            raise ValueError(f"unknown keys {sorted(unknown)}; known: method, setting, values, {', '.join(sorted(known))}")
+            raise ValueError(
+                f"unknown keys {sorted(unknown)}; known: method, setting, values, {', '.join(sorted(known))}"
+            )
         if missing := {"variants", "problems"} - table.keys():
-            raise ValueError(f"missing keys {sorted(missing)}; give variants (or setting and values) and problems")
+            raise ValueError(
+                f"missing keys {sorted(missing)}; give variants (or setting and values) and problems"
+            )
         if len(table["variants"]) < 2:
             raise ValueError(f"an ablation needs at least two variants, got {table['variants']}")
         return cls(**table)
@@ -74,7 +78,9 @@ def _label(method: str, setting: str, value: Any) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("file", type=Path, help="the TOML file")
-    parser.add_argument("--problems-path", type=Path, help="a folder with a problems.py, asked for names first")
+    parser.add_argument(
+        "--problems-path", type=Path, help="a folder with a problems.py, asked for names first"
+    )
     parser.add_argument("--processes", type=int, default=1, help="one thread each (default: 1)")
     parser.add_argument("--out", type=Path, help=".jsonl file of the runs (default: beside the TOML file)")
 
@@ -115,8 +121,8 @@ def table(scores: Scores, names: Sequence[str]) -> Table:
         for name in names[1:]
     ]
     caption = (
-        f"Normalised log10 regret minus that of `{names[0]}`, paired by seed; negative is better. In brackets 95 %, "
-        "resampling problems and seeds; * where 0 is outside."
+        f"Normalised log10 regret minus that of `{names[0]}`, paired by seed; negative is better. "
+        "In brackets 95 %, resampling problems and seeds; * where 0 is outside."
     )
     return Table(["problems", "variant", *(f"after {n}" for n in points)], rows, caption)
 

@@ -48,7 +48,7 @@ class Clock:
         self.started += 1
 
     def finish(self) -> tuple[int, Config]:
-        """Go to the end of the earliest running evaluation; its place in the order of starts, and what it tried."""
+        """Go to the end of the earliest running evaluation; its place in the order of starts, its config."""
         self.now, place, config = heapq.heappop(self._running)
         return place, config
 

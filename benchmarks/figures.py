@@ -57,14 +57,24 @@ def curves(scores: Scores, problems: Sequence[str]) -> Figure:
         floor = max(0.5 * float(positive.min(initial=math.inf)), 1e-12)
         for variant, regret in regrets.items():
             n, shown = np.arange(1, regret.shape[1] + 1), medians[variant] < _SOME
-            low, high = bootstrap_band(np.minimum(regret, _NONE), lambda v: np.median(v, axis=0), BAND_RESAMPLES)
+            low, high = bootstrap_band(
+                np.minimum(regret, _NONE), lambda v: np.median(v, axis=0), BAND_RESAMPLES
+            )
             edges = (np.clip(edge, floor, _SOME)[shown] for edge in (low, high))
             colour, line = look[variant]
-            axes.plot(n[shown], np.maximum(medians[variant], floor)[shown], color=colour, linestyle=line, linewidth=1.5)
+            axes.plot(
+                n[shown],
+                np.maximum(medians[variant], floor)[shown],
+                color=colour,
+                linestyle=line,
+                linewidth=1.5,
+            )
             axes.fill_between(n[shown], *edges, color=colour, alpha=0.13, linewidth=0)
         axes.set_yscale("log")
         axes.set_title(problem, fontsize=9)
-    return _finished(figure, look, "evaluations", "simple regret, median over seeds; the lowest edge stands for zero")
+    return _finished(
+        figure, look, "evaluations", "simple regret, median over seeds; the lowest edge stands for zero"
+    )
 
 
 def family_means(scores: Scores, families: Mapping[str, Sequence[str]]) -> Figure:
@@ -124,8 +134,10 @@ def shares(scores: Scores, problems: Sequence[str], variant: str) -> tuple[Array
 
 
 def target_times(scores: Scores, problem: str, variant: str) -> Array:
-    """Run times `(S, T)` to COCO's targets on BBOB; elsewhere to 51 targets from 10 times what random search leaves
-    down to the floor of the score."""
+    """Run times `(S, T)` to each of 51 targets.
+
+    On BBOB they are COCO's; elsewhere they go from 10 times what random search leaves to the floor of the score.
+    """
     about = scores.about[problem]
     if about.family.startswith("bbob"):
         targets = COCO_TARGETS
@@ -184,7 +196,9 @@ def proposal_times(scores: Scores) -> Figure:
     figure = Figure(figsize=(7.0, 3.6), layout="constrained")
     axes = figure.subplots()
     for variant in scores.variants:
-        rows = [cell.seconds[:, : scores.evaluations] for (_, v), cell in scores.cells.items() if v == variant]
+        rows = [
+            cell.seconds[:, : scores.evaluations] for (_, v), cell in scores.cells.items() if v == variant
+        ]
         median = np.median(np.concatenate(rows), axis=0)
         colour, line = look[variant]
         n = np.arange(1, len(median) + 1)

@@ -5,7 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayesopt import Float, Space
-from benchmarks.problems.functions import CENTRED, Array, Problem, branin_problem, hartmann_bowl, matern_sample, shifted
+from benchmarks.problems.functions import (
+    CENTRED,
+    Array,
+    Problem,
+    branin_problem,
+    hartmann_bowl,
+    matern_sample,
+    shifted,
+)
 
 
 @dataclass(frozen=True, eq=False)

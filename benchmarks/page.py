@@ -1,8 +1,8 @@
 """`report`: tables and pictures of what `run` has written, as Markdown and as one self-contained HTML page.
 
-Scores are normalised log-regret, see `benchmarks.scores`; everything is shown for each family of problems. The
-first method of the files, or `--baseline`, is what the others are tested against. With `--against OLD` the same
-methods of an earlier file are compared, seed by seed, and what got worse is listed.
+Scores are normalised log-regret, see `benchmarks.scores`; everything is shown for each family of problems.
+The first method of the files, or `--baseline`, is what the others are tested against. With `--against OLD`
+the same methods of an earlier file are compared, seed by seed, and what got worse is listed.
 """
 
 import argparse
@@ -30,9 +30,15 @@ _ALL = "all"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", type=Path, help="what `run` has written, .jsonl or .jsonl.gz")
-    parser.add_argument("--against", nargs="+", type=Path, default=[], help="an earlier run of the same methods")
-    parser.add_argument("--baseline", help="the method that the others are tested against (default: the first)")
-    parser.add_argument("--out", type=Path, help="without suffix (default: the first file without its suffix)")
+    parser.add_argument(
+        "--against", nargs="+", type=Path, default=[], help="an earlier run of the same methods"
+    )
+    parser.add_argument(
+        "--baseline", help="the method that the others are tested against (default: the first)"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="without suffix (default: the first file without its suffix)"
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -109,8 +115,8 @@ def _rank_sections(scores: Scores, problems: Sequence[str]) -> list[Section]:
     ranks = friedman(_final(scores, problems, names))
     caption = (
         f"Mean rank over {len(problems)} problems by mean score after {scores.evaluations} evaluations. "
-        f"Friedman's test that all are alike: p = {number(ranks.p, 2)}. Two whose mean ranks differ by less than "
-        f"{ranks.distance:.2f} cannot be told apart (Nemenyi, 5 %)."
+        f"Friedman's test that all are alike: p = {number(ranks.p, 2)}. Two whose mean ranks differ by less "
+        f"than {ranks.distance:.2f} cannot be told apart (Nemenyi, 5 %)."
     )
     rows = [[name, rank] for rank, name in sorted(zip(ranks.mean, names, strict=True))]
     table = Table(["method", "mean rank"], rows, caption)
@@ -148,9 +154,9 @@ def summary(scores: Scores, groups: dict[str, list[str]], baseline: str) -> Tabl
     ]
     caption = (
         "Normalised log10 regret, mean over problems and seeds: 0 is what random search leaves after 100 "
-        "evaluations, -1 a tenth of it; smaller is better. Differences are paired by seed, at the end; the interval "
-        "resamples problems and seeds. Better and worse: problems on which a Wilcoxon signed-rank test says so at "
-        "5 %, after Holm's correction for their number."
+        "evaluations, -1 a tenth of it; smaller is better. Differences are paired by seed, at the end; the "
+        "interval resamples problems and seeds. Better and worse: problems on which a Wilcoxon signed-rank test "
+        "says so at 5 %, after Holm's correction for their number."
     )
     return Table(header, rows, caption)
 
@@ -182,12 +188,17 @@ def share_table(scores: Scores, groups: dict[str, list[str]]) -> Table:
     for group, problems in groups.items():
         for variant in scores.everywhere(problems):
             budgets, share = shares(scores, problems, variant)
-            at = [float(share[np.searchsorted(budgets, fraction * budgets[-1] * (1 - 1e-9))]) for fraction in (0.25, 0.5, 1.0)]
-            rows.append([f"{group} ({len(problems)})", variant, *(f"{s:.3f}" for s in at), f"{budgets[-1]:.3g}"])
+            at = [
+                float(share[np.searchsorted(budgets, fraction * budgets[-1] * (1 - 1e-9))])
+                for fraction in (0.25, 0.5, 1.0)
+            ]
+            rows.append(
+                [f"{group} ({len(problems)})", variant, *(f"{s:.3f}" for s in at), f"{budgets[-1]:.3g}"]
+            )
     header = ["problems", "method", "at a quarter", "at half", "at the end", "end: evaluations / dimension"]
     caption = (
-        "Share of (run, target) pairs reached. On BBOB the targets are COCO's 51 precisions from 1e2 to 1e-8; "
-        "elsewhere 51 from ten times what random search leaves down to a thousandth of it."
+        "Share of (run, target) pairs reached. On BBOB the targets are COCO's 51 precisions from 1e2 to "
+        "1e-8; elsewhere 51 from ten times what random search leaves down to a thousandth of it."
     )
     return Table(header, rows, caption)
 
@@ -197,8 +208,8 @@ def problem_table(scores: Scores, problems: Sequence[str], baseline: str) -> Tab
     names = [v for v in scores.variants if any((p, v) in scores.cells for p in problems)]
     rows = [[p, *(_problem_cell(scores, p, v, baseline) for v in names)] for p in problems]
     caption = (
-        f"Simple regret after {scores.evaluations} evaluations: median (quartiles) over seeds; and p of a Wilcoxon "
-        f"signed-rank test against {baseline}, paired by seed, not corrected for the number of tests."
+        f"Simple regret after {scores.evaluations} evaluations: median (quartiles) over seeds; and p of a "
+        f"Wilcoxon signed-rank test against {baseline}, paired by seed, not corrected for the number of tests."
     )
     return Table(["problem", *names], rows, caption)
 
@@ -208,7 +219,9 @@ def _problem_cell(scores: Scores, problem: str, variant: str, baseline: str) -> 
         return ""
     end = scores.evaluations - 1
     regret = scores.regret(problem, variant)[:, end]
-    low, middle, high = (number(float(q), 2) for q in np.quantile(regret, [0.25, 0.5, 0.75], method="nearest"))
+    low, middle, high = (
+        number(float(q), 2) for q in np.quantile(regret, [0.25, 0.5, 0.75], method="nearest")
+    )
     text = f"{middle} ({low}-{high})"
     if variant == baseline or (problem, baseline) not in scores.cells:
         return text
@@ -227,11 +240,13 @@ def time_table(scores: Scores) -> Table:
         cells = [cell.seconds for (_, v), cell in scores.cells.items() if v == variant]
         every = np.concatenate([c[:, : scores.evaluations].ravel() for c in cells])
         last = np.concatenate([c[:, -max(1, scores.evaluations // 5) :].ravel() for c in cells])
-        rows.append([variant, *(1e3 * v for v in (np.median(every), every.mean(), np.median(last), every.max()))])
+        rows.append(
+            [variant, *(1e3 * v for v in (np.median(every), every.mean(), np.median(last), every.max()))]
+        )
     header = ["method", "median, ms", "mean, ms", "median of the last fifth, ms", "longest, ms"]
     caption = (
-        "The method's own time for a proposal: its ask, and the tells since the ask before. Studies in lockstep "
-        "and proposals of a batch share it equally."
+        "The method's own time for a proposal: its ask, and the tells since the ask before. Studies in "
+        "lockstep and proposals of a batch share it equally."
     )
     return Table(header, [[r[0], *map(float, r[1:])] for r in rows], caption)
 
@@ -260,8 +275,8 @@ def regressions(now: Runs, before: Runs) -> tuple[Table, int]:
         rows.append([pair[0], pair[1], len(d), str(nested_mean([d])), number(q, 2), verdict])
     header = ["problem", "method", "seeds", "difference (95 %)", "p (Holm)", "verdict"]
     caption = (
-        "Normalised log10 regret now minus before at the end, paired by seed, the largest loss first. The verdict "
-        "is that of a Wilcoxon signed-rank test at 5 %, corrected for the number of rows."
+        "Normalised log10 regret now minus before at the end, paired by seed, the largest loss first. The "
+        "verdict is that of a Wilcoxon signed-rank test at 5 %, corrected for the number of rows."
     )
     return Table(header, rows, caption), worse
 
@@ -277,7 +292,9 @@ def _renamed(variant: str) -> str:
 
 def _facts(runs: Runs, files: Sequence[Path]) -> list[str]:
     """What ran where, once each."""
-    lines = [f"Files: {', '.join(path.name for path in files)}; {sum(map(len, runs.trials.values()))} evaluations."]
+    lines = [
+        f"Files: {', '.join(path.name for path in files)}; {sum(map(len, runs.trials.values()))} evaluations."
+    ]
     for session in runs.machines:
         machine = "; ".join(f"{k}: {v}" for k, v in session["machine"].items())
         methods = "; ".join(f"{k} {v}" for k, v in session["methods"].items())
@@ -293,7 +310,7 @@ def _markdown(sections: Sequence[Section], facts: Sequence[str]) -> str:
 
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; margin: 1rem 0; font-size: 13px; display: block; overflow-x: auto; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap; }
 td:not(:first-child) { font-variant-numeric: tabular-nums; }

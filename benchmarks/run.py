@@ -1,4 +1,4 @@
-"""`run`: methods on problems; every trial is a line of a file, and an interrupted run goes on where it stopped.
+"""`run`: methods on problems; every trial is a line of a file, an interrupted run goes on where it stopped.
 
 Problems and methods are named as in `benchmarks.problems` and `benchmarks.methods`; a suite is a text file
 with the name of a problem on each line. Seeds are the same for all methods.
@@ -15,7 +15,7 @@ from itertools import product
 from pathlib import Path
 
 from benchmarks.methods import OURS, Chosen, chosen
-from benchmarks.problems import Missing, Problem, get, suites
+from benchmarks.problems import MissingError, Problem, get, suites
 from benchmarks.report import machine, progress
 from benchmarks.runner import Trouble, run_all, tasks_of
 from benchmarks.storage import About, Job, append, load, open_for_append
@@ -24,16 +24,28 @@ DESCRIPTION = "run methods on problems, resumably"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--problems", nargs="+", default=["standing"], help="names, or suites (default: standing)")
+    parser.add_argument(
+        "--problems", nargs="+", default=["standing"], help="names, or suites (default: standing)"
+    )
     parser.add_argument("--methods", nargs="+", default=[OURS, "random"], help="name or name:key=value,...")
-    parser.add_argument("--seeds", type=_seeds, default=_seeds("10"), help="a number, or FIRST:END (default: 10)")
+    parser.add_argument(
+        "--seeds", type=_seeds, default=_seeds("10"), help="a number, or FIRST:END (default: 10)"
+    )
     parser.add_argument("--evaluations", type=int, default=100, help="of each run (default: 100)")
     parser.add_argument("--q", type=int, default=1, help="configurations asked for at a time (default: 1)")
-    parser.add_argument("--workers", type=int, default=1, help="asynchronous, on a simulated clock (default: 1)")
-    parser.add_argument("--problems-path", type=Path, help="a folder with a problems.py, asked for names first")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="asynchronous, on a simulated clock (default: 1)"
+    )
+    parser.add_argument(
+        "--problems-path", type=Path, help="a folder with a problems.py, asked for names first"
+    )
     parser.add_argument("--processes", type=int, default=1, help="one thread each (default: 1)")
     parser.add_argument(
-        "--python", nargs="+", default=[], metavar="NAME=PATH", help="interpreters of methods that need their own"
+        "--python",
+        nargs="+",
+        default=[],
+        metavar="NAME=PATH",
+        help="interpreters of methods that need their own",
     )
     parser.add_argument("--out", type=Path, required=True, help="the file, .jsonl; it only grows")
 
@@ -55,7 +67,9 @@ def main(args: argparse.Namespace) -> int:
         Job(problem, method, seed, args.q, args.workers)
         for problem, method, seed in product(problems, methods, args.seeds)
     ]
-    trouble = complete(args.out, jobs, args.evaluations, methods, problems, args.problems_path, args.processes)
+    trouble = complete(
+        args.out, jobs, args.evaluations, methods, problems, args.problems_path, args.processes
+    )
     return tell_trouble(trouble)
 
 
@@ -82,7 +96,7 @@ def possible(names: Sequence[str], path: Path | None) -> dict[str, Problem]:
     for name in names:
         try:
             problems[name] = get(name, 0, path)
-        except Missing as error:
+        except MissingError as error:
             progress(f"{name} is skipped; install what it needs with: {error}")
         except ModuleNotFoundError as error:  # in somebody else's folder
             progress(f"{name} is skipped; install what it needs with: python -m pip install {error.name}")
@@ -112,7 +126,9 @@ def complete(
 def session(methods: Mapping[str, Chosen]) -> dict[str, object]:
     """The line that says what ran: machine, versions, command."""
     versions = {m.name: m.version for m in methods.values() if m.version}
-    command = " ".join(["python -m benchmarks", *(Path(a).name if a.startswith("/") else a for a in sys.argv[1:])])
+    command = " ".join(
+        ["python -m benchmarks", *(Path(a).name if a.startswith("/") else a for a in sys.argv[1:])]
+    )
     return {"machine": machine(), "methods": versions, "command": command, "date": date.today().isoformat()}
 
 
@@ -128,14 +144,23 @@ def tell_trouble(trouble: Sequence[Trouble]) -> int:
 def progress_bar(path: Path, total: int) -> Iterator[None]:
     """Show how many lines the file has gained, whoever writes them, and the time that is left."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     left = (TextColumn("left"), TimeRemainingColumn())
     stop = threading.Event()
     with Progress(*columns, *left, console=Console(stderr=True), transient=False) as bar:
         shown = bar.add_task(path.name, total=total)
-        watcher = threading.Thread(target=_watch, args=(path, stop, lambda n: bar.advance(shown, n)), daemon=True)
+        watcher = threading.Thread(
+            target=_watch, args=(path, stop, lambda n: bar.advance(shown, n)), daemon=True
+        )
         watcher.start()
         try:
             yield

@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.clock import Clock, durations
 from benchmarks.methods import Chosen, Method
-from benchmarks.methods.protocol import Unsupported
+from benchmarks.methods.protocol import UnsupportedError
 from benchmarks.problems import Problem, get
 from benchmarks.report import torch_threads
 from benchmarks.storage import Job, Trial, append
@@ -57,7 +57,7 @@ class Alone:
             self.method.tell(config, value)
 
 
-class Diverged(Exception):
+class DivergedError(Exception):
     """A method that is played again proposes something else than the file holds."""
 
 
@@ -102,7 +102,7 @@ class Stopwatch:
 
 @dataclass(eq=False)
 class Evaluations:
-    """The evaluations of the jobs of a task: out of the file where it has them, done and written otherwise."""
+    """The evaluations of the jobs of a task: out of the file if it has them, done and written otherwise."""
 
     task: Task
     problems: Sequence[Problem]
@@ -111,12 +111,14 @@ class Evaluations:
     def __post_init__(self) -> None:
         self._known = [{trial.asked: trial for trial in trials} for trials in self.task.kept]
 
-    def value(self, i: int, asked: int, config: Config, seconds: float, ended: float | None = None) -> float | None:
+    def value(
+        self, i: int, asked: int, config: Config, seconds: float, ended: float | None = None
+    ) -> float | None:
         """Outcome of a configuration of the i-th job."""
         job = self.task.jobs[i]
         if (known := self._known[i].get(asked)) is not None:
             if not same(known.config, config):
-                raise Diverged(f"{job}, trial {asked}: {dict(known.config)} before, {dict(config)} now")
+                raise DivergedError(f"{job}, trial {asked}: {dict(known.config)} before, {dict(config)} now")
             return known.value
         rng = np.random.default_rng([job.seed, asked, 7])
         value, true = self.problems[i].evaluate(config, rng)
@@ -143,11 +145,11 @@ def run(task: Task) -> None:
     """Do the evaluations that a task lacks.
 
     Raises:
-        Unsupported: the method cannot search this space, or not with so many at once.
+        UnsupportedError: the method cannot search this space, or not with so many at once.
     """
     try:
         _run(task)
-    except Diverged:
+    except DivergedError:
         append(task.path, [{**job.record(), "restart": True} for job in task.jobs])
         _run(task.afresh())
 
@@ -156,7 +158,7 @@ def _run(task: Task) -> None:
     job = task.jobs[0]
     problems = [get(j.problem, j.seed, task.problems_path) for j in task.jobs]
     if task.method.entry.sequential and max(job.q, job.workers) > 1:
-        raise Unsupported(f"{task.method.name} evaluates one configuration at a time")
+        raise UnsupportedError(f"{task.method.name} evaluates one configuration at a time")
     evaluations = Evaluations(task, problems)
     studies, done = _studies(task, problems)
     if job.workers == 1:
@@ -233,7 +235,14 @@ def tasks_of(
             alone = job.seed if not methods[job.method].ours else -1
             groups.setdefault((alone, job.problem, job.method, job.q, job.workers, done), []).append(job)
     return [
-        Task(group, [kept.get(job, []) for job in group], evaluations, methods[group[0].method], path, problems_path)
+        Task(
+            group,
+            [kept.get(job, []) for job in group],
+            evaluations,
+            methods[group[0].method],
+            path,
+            problems_path,
+        )
         for _, group in sorted(groups.items(), key=lambda item: item[0][0])
     ]
 
@@ -251,7 +260,7 @@ def attempt(task: Task) -> Trouble | None:
     """Run a task; a peer that fails costs its own runs only."""
     try:
         run(task)
-    except Unsupported as reason:
+    except UnsupportedError as reason:
         return Trouble(task.jobs[0], str(reason), unsupported=True)
     except Exception:
         if task.method.ours:

@@ -2,8 +2,8 @@
 
 Normalised log-regret is `log10(max(r_n / r_random, floor))`: r_n is the value of the best evaluation so far -
 without noise, where there is noise - minus the optimum, or minus the smallest value in the data where the
-optimum is unknown or was beaten; r_random is the median of that for random search after 100 evaluations (after
-all of them, if there were fewer). The floor is 1e-8 on BBOB and 1e-3 elsewhere: 0 is no better than random
+optimum is unknown or was beaten; r_random is the median of that for random search after 100 evaluations
+(after all of them, if there were fewer). The floor is 1e-8 on BBOB and 1e-3 elsewhere: 0 is no better than random
 search, -1 leaves a tenth of it.
 """
 
@@ -24,7 +24,7 @@ WORST = 3.0  # normalised log-regret of runs without a success: nothing is worse
 
 
 def incumbents(trials: Sequence[Trial]) -> Array:
-    """Value, without noise, of the configuration that was best observed so far `(N,)`; inf before a success."""
+    """Value, without noise, of the configuration that looked best so far `(N,)`; inf before a success."""
     values, best, true = [], math.inf, math.inf
     for trial in trials:
         if trial.value is not None and trial.value < best:
@@ -118,7 +118,7 @@ class Scores:
 
     @cached_property
     def left(self) -> dict[str, float]:
-        """What random search leaves on each problem after `REFERENCE` evaluations; nan where it did not run."""
+        """What random search leaves on each problem after `REFERENCE` evaluations; nan if it did not run."""
         found = {}
         for problem in self.problems:
             name = next((v for p, v in self.cells if p == problem and v.split()[0] == RANDOM), None)

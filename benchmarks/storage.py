@@ -64,7 +64,9 @@ class Trial:
     @classmethod
     def of(cls, r: Mapping[str, Any]) -> "Trial":
         """The inverse of `record`."""
-        return cls(r["asked"], r["config"], r["value"], r.get("true", r["value"]), r["seconds"], r.get("time"))
+        return cls(
+            r["asked"], r["config"], r["value"], r.get("true", r["value"]), r["seconds"], r.get("time")
+        )
 
 
 @dataclass(frozen=True)

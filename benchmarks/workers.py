@@ -24,13 +24,12 @@ from bayesopt import Replicates
 from benchmarks import runs
 from benchmarks.clock import Alone, Studies, durations, simulate
 from benchmarks.efficiency import simple_regret
-from benchmarks.methods import METHODS
 from benchmarks.peers import available, build
 from benchmarks.pictures import draw
 from benchmarks.problems.functions import WORKERS, Problem, seeded_problem
+from benchmarks.problems.tables import PACKAGE, TABLES, TableProblem, installed, table_problem
 from benchmarks.report import Report, Table, number, progress
 from benchmarks.speedup import Curves, Reference, SpeedUp, after, speed_up
-from benchmarks.problems.tables import PACKAGE, TABLES, TableProblem, installed, table_problem
 
 DESCRIPTION = "regret against the number of workers on a simulated clock, beside Optuna's samplers"
 

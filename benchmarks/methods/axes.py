@@ -57,9 +57,7 @@ class Axis:
     def index(self, value: Any) -> int:
         """The number of a value; a choice has the type of `value`: True, 1 and 1.0 differ."""
         if self.kind == "categorical":
-            return next(
-                k for k, c in enumerate(self.choices) if type(c) is type(value) and c == value
-            )
+            return next(k for k, c in enumerate(self.choices) if type(c) is type(value) and c == value)
         return round((value - self.low) / (self.step or 1))
 
     def value(self, u: float) -> Any:

@@ -59,7 +59,10 @@ class BoTorch:
         from botorch.utils.sampling import manual_seed
         from gpytorch.mlls import ExactMarginalLogLikelihood
 
-        X, Y = torch.tensor(self._X, dtype=torch.float64), -torch.tensor(self._y, dtype=torch.float64)[:, None]
+        X, Y = (
+            torch.tensor(self._X, dtype=torch.float64),
+            -torch.tensor(self._y, dtype=torch.float64)[:, None],
+        )
         unfinished = [*self._pending, *chosen]
         unit = torch.tensor([[0.0], [1.0]], dtype=torch.float64).expand(2, X.shape[1])
         seed = int(torch.randint(2**31, (), generator=self._generator))

@@ -24,7 +24,9 @@ class HEBO:
         torch.manual_seed(seed)
         self._axes = axes_of(space)
         known = DesignSpace().parse([_parameter(axis) for axis in self._axes])
-        self._engine = Engine(known, model_name="gpy", rand_sample=max(8, len(self._axes) + 1), scramble_seed=seed)
+        self._engine = Engine(
+            known, model_name="gpy", rand_sample=max(8, len(self._axes) + 1), scramble_seed=seed
+        )
         self._waiting = Waiting()
 
     def ask(self, q: int) -> list[Config]:

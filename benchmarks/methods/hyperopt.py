@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from hyperopt import JOB_STATE_DONE, STATUS_FAIL, STATUS_OK, Domain, Trials, hp, space_eval, tpe
 
-from benchmarks.methods.axes import Axis, Config, accepted, axes_of, pruned
+from benchmarks.methods.axes import Axis, Config, axes_of, pruned
 from benchmarks.methods.protocol import Space, Waiting
 
 
@@ -68,7 +68,11 @@ def _level(axes: Sequence[Axis], parent: Axis | None, value: Any, label: str = "
     """What is active below a value of a parent, as a dictionary of expressions."""
     found = {}
     for axis in axes:
-        here = not axis.when if parent is None else parent.name in axis.when and axis.active({parent.name: value})
+        here = (
+            not axis.when
+            if parent is None
+            else parent.name in axis.when and axis.active({parent.name: value})
+        )
         if not here:
             continue
         name = label + axis.name

@@ -40,7 +40,13 @@ class Ours:
         """
         for study, history in zip(self._studies.studies, histories, strict=True):
             trials = [
-                {"config": t["config"], "value": t["value"], "asked_at": t["asked"], "seconds": None, "error": None}
+                {
+                    "config": t["config"],
+                    "value": t["value"],
+                    "asked_at": t["asked"],
+                    "seconds": None,
+                    "error": None,
+                }
                 for t in history
             ]
             state = {"trials": trials, "pending": [], "asked": len(trials)}

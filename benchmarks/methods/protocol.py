@@ -20,7 +20,7 @@ class Method(Protocol):
         """The outcome of a configuration, proposed or not; None if its evaluation failed."""
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """A method cannot search a space, and why."""
 
 
@@ -28,7 +28,7 @@ def need_numbers(axes: Sequence[Axis], method: str) -> None:
     """Refuse choices without an order."""
     unordered = [axis.name for axis in axes if not axis.numeric]
     if unordered:
-        raise Unsupported(f"{method} knows no choices without an order ({', '.join(unordered[:3])} ...)")
+        raise UnsupportedError(f"{method} knows no choices without an order ({', '.join(unordered[:3])} ...)")
 
 
 class Waiting:
@@ -62,7 +62,10 @@ class Inverted:
     """
 
     def __init__(
-        self, minimise: Callable[[Callable[[Any], float]], None], config: Callable[[Any], Config], failed: float
+        self,
+        minimise: Callable[[Callable[[Any], float]], None],
+        config: Callable[[Any], Config],
+        failed: float,
     ) -> None:
         self._minimise, self._config, self._failed = minimise, config, failed
         self._points: queue.Queue[Any] = queue.Queue()
@@ -82,7 +85,7 @@ class Inverted:
 
     def ask(self, q: int) -> list[Config]:
         if q != 1:
-            raise Unsupported("it evaluates one configuration at a time")
+            raise UnsupportedError("it evaluates one configuration at a time")
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, daemon=True)
             self._thread.start()

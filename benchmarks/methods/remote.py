@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from benchmarks.methods.axes import Config
-from benchmarks.methods.protocol import Space, Unsupported
+from benchmarks.methods.protocol import Space, UnsupportedError
 
 _ROOT = Path(__file__).parents[2]
 
@@ -27,10 +27,8 @@ class Remote:
         name: of the method, as in `benchmarks.methods.METHODS`.
     """
 
-    def __init__(
-        self, python: str, name: str, space: Space, seed: int, budget: int, **settings: Any
-    ) -> None:
-        self._errors = tempfile.TemporaryFile()
+    def __init__(self, python: str, name: str, space: Space, seed: int, budget: int, **settings: Any) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
         environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
         self._process = subprocess.Popen(
             [python, "-m", "benchmarks.methods.remote"],
@@ -53,7 +51,7 @@ class Remote:
             raise RuntimeError(f"the process of the method ended unexpectedly:\n{text[-4000:]}")
         answer = json.loads(line)
         if "unsupported" in answer:
-            raise Unsupported(answer["unsupported"])
+            raise UnsupportedError(answer["unsupported"])
         return answer.get("result")
 
     def ask(self, q: int) -> list[Config]:
@@ -93,7 +91,7 @@ def serve(lines: IO[str], answers: IO[str]) -> None:
             else:
                 method.tell(message["tell"], message["value"])
             answer = {"result": result}
-        except Unsupported as reason:
+        except UnsupportedError as reason:
             answer = {"unsupported": str(reason)}
         answers.write(json.dumps(answer, default=_plain) + "\n")
         answers.flush()

@@ -21,7 +21,7 @@ from smac.runhistory import TrialValue
 from smac.runhistory.enumerations import StatusType
 
 from benchmarks.methods.axes import Axis, Config, accepted, axes_of, pruned
-from benchmarks.methods.protocol import Space, Unsupported, Waiting
+from benchmarks.methods.protocol import Space, UnsupportedError, Waiting
 
 _FAILED = 1e30
 
@@ -37,7 +37,11 @@ class SMAC:
         facade = BlackBoxFacade if plain else HyperparameterOptimizationFacade
         self._folder = tempfile.TemporaryDirectory(prefix="smac")
         scenario = Scenario(
-            known, deterministic=True, n_trials=max(budget, 2), seed=seed, output_directory=Path(self._folder.name)
+            known,
+            deterministic=True,
+            n_trials=max(budget, 2),
+            seed=seed,
+            output_directory=Path(self._folder.name),
         )
         design = facade.get_initial_design(scenario)
         self._facade = facade(
@@ -97,7 +101,7 @@ def _hyperparameter(axis: Axis) -> Any:
 def _condition(child: Any, parent: Any, axis: Axis, condition: Any) -> Any:
     if isinstance(condition, Mapping):
         if axis.levels is None:
-            raise Unsupported(f"smac knows no ranges of a continuous parent ({axis.name})")
+            raise UnsupportedError(f"smac knows no ranges of a continuous parent ({axis.name})")
         values = [axis.level(k) for k in range(axis.levels)]
         low, high = condition.get("min", values[0]), condition.get("max", values[-1])
         values = [value for value in values if low <= value <= high]
@@ -105,7 +109,9 @@ def _condition(child: Any, parent: Any, axis: Axis, condition: Any) -> Any:
         values = accepted(condition)
     if _numbered(axis):
         values = [axis.index(value) for value in values]
-    return EqualsCondition(child, parent, values[0]) if len(values) == 1 else InCondition(child, parent, values)
+    return (
+        EqualsCondition(child, parent, values[0]) if len(values) == 1 else InCondition(child, parent, values)
+    )
 
 
 def _read(axis: Axis, raw: Any) -> Any:

@@ -20,10 +20,10 @@ from functools import cache
 from pathlib import Path
 
 from benchmarks.problems import bbob, classic, conditional, folder, tables, training
-from benchmarks.problems.base import Missing, Problem
+from benchmarks.problems.base import MissingError, Problem
 from benchmarks.problems.wrappers import wrapped
 
-__all__ = ["SUITES", "Missing", "Problem", "get", "names", "suite"]
+__all__ = ["SUITES", "MissingError", "Problem", "get", "names", "suite"]
 
 SUITES = Path(__file__).parent / "suites"
 
@@ -47,7 +47,7 @@ def get(name: str, seed: int = 0, path: Path | None = None) -> Problem:
 
     Raises:
         ValueError: nobody knows the name.
-        Missing: it needs a package that is not installed.
+        MissingError: it needs a package that is not installed.
     """
     base, *suffixes = name.split("+")
     problem = _plain(base, seed, path)
@@ -65,7 +65,9 @@ def _plain(name: str, seed: int, path: Path | None) -> Problem:
     try:
         return _BY_FAMILY.get(name.partition("/")[0], classic).get(name, seed)
     except KeyError:
-        raise ValueError(f"no problem is called {name!r}; `python -m benchmarks list` shows the names") from None
+        raise ValueError(
+            f"no problem is called {name!r}; `python -m benchmarks list` shows the names"
+        ) from None
 
 
 def names() -> list[str]:

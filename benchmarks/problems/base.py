@@ -17,7 +17,7 @@ FLOOR = 1e-3  # of normalised regret: what nobody who tunes would care to improv
 SMOOTH_FLOOR = 1e-8  # where the last digits are the point
 
 
-class Missing(ImportError):
+class MissingError(ImportError):
     """A problem needs a package that is not installed; the message has the command that installs it."""
 
 

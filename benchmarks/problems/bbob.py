@@ -5,19 +5,18 @@
 each study enters at another place.
 """
 
-import math
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Iterator
+from typing import Any
 
 import numpy as np
 
 from bayesopt import Float, Int
 from bayesopt.space import Parameter
-from benchmarks.problems.base import SMOOTH_FLOOR, Config, Missing, Problem
+from benchmarks.problems.base import SMOOTH_FLOOR, Config, MissingError, Problem
 
 NAMES = (
     *(f"bbob/f{f}/d{d}/i1" for d in (2, 5, 10, 20) for f in range(1, 25)),
@@ -41,7 +40,7 @@ def _ioh(name: str, f: int, d: int, instance: int) -> Problem:
     try:
         import ioh
     except ImportError as error:
-        raise Missing("python -m pip install ioh") from error
+        raise MissingError("python -m pip install ioh") from error
 
     function = ioh.get_problem(f, instance=instance, dimension=d, problem_class=ioh.ProblemClass.BBOB)
     parameters = {f"x{j}": Float(-5.0, 5.0) for j in range(d)}
@@ -56,7 +55,7 @@ def _coco(name: str, suite: str, f: int, d: int, instance: int, seed: int) -> Pr
     try:
         import cocoex
     except ImportError as error:
-        raise Missing("python -m pip install coco-experiment") from error
+        raise MissingError("python -m pip install coco-experiment") from error
 
     number = f if f < 100 else f - 100
     found = cocoex.Suite(suite, "", f"dimensions:{d} function_indices:{number} instance_indices:{instance}")

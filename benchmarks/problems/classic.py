@@ -1,8 +1,8 @@
 """Classic test functions: this project's, and those of BoTorch.
 
-`branin`, `hartmann6`, `ackley10`, `levy20`, and `shifted/<name>/d<d>` have optima that are known exactly; where
-the usual optimum is the centre of the box it is moved, differently for each seed. `botorch/<Name>/d<d>` are
-BoTorch's as they are; the optimum it states, rounded, is polished by a local search.
+`branin`, `hartmann6`, `ackley10`, `levy20`, and `shifted/<name>/d<d>` have optima that are known exactly;
+where the usual optimum is the centre of the box it is moved, differently for each seed. `botorch/<Name>/d<d>`
+are BoTorch's as they are; the optimum it states, rounded, is polished by a local search.
 """
 
 from collections.abc import Callable
@@ -18,12 +18,12 @@ from benchmarks.problems.functions import Problem as Function
 
 OWN = ("branin", "hartmann6", *SHIFTED, *(f"shifted/{name}/d{d}" for name in CENTRED for d in (2, 5, 10)))
 
-#: BoTorch's functions and dimensions; None: its only one.
+#: BoTorch's functions and dimensions.
 BOTORCH: dict[str, tuple[int, ...]] = {
-    "Ackley": (2, 5, 10, 20), "AckleyMixed": (53,), "Beale": (2,), "Branin": (2,), "Bukin": (2,), "Cosine8": (8,),
-    "DixonPrice": (5, 10), "DropWave": (2,), "EggHolder": (2,), "Griewank": (5, 10), "Hartmann": (3, 6),
-    "HolderTable": (2,), "Levy": (5, 10, 20), "Michalewicz": (5, 10), "Powell": (4, 8), "Rastrigin": (5, 10, 20),
-    "Rosenbrock": (5, 10, 20), "Shekel": (4,), "SixHumpCamel": (2,), "StyblinskiTang": (5, 10),
+    "Ackley": (2, 5, 10, 20), "AckleyMixed": (53,), "Beale": (2,), "Branin": (2,), "Bukin": (2,),
+    "Cosine8": (8,), "DixonPrice": (5, 10), "DropWave": (2,), "EggHolder": (2,), "Griewank": (5, 10), "Hartmann": (3, 6),
+    "HolderTable": (2,), "Levy": (5, 10, 20), "Michalewicz": (5, 10), "Powell": (4, 8),
+    "Rastrigin": (5, 10, 20), "Rosenbrock": (5, 10, 20), "Shekel": (4,), "SixHumpCamel": (2,), "StyblinskiTang": (5, 10),
     "ThreeHumpCamel": (2,),
 }  # fmt: skip
 _FIXED = {name for name, dims in BOTORCH.items() if len(dims) == 1} - {"AckleyMixed"}

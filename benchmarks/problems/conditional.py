@@ -39,7 +39,10 @@ def layers(config: Config) -> float:
     A bowl in the logarithm of each width around its best, 0 at the optimum.
     """
     depth = config["layers"]
-    misfit = sum((config[f"width{j}"] / _WIDTHS[j]) ** 0.5 + (_WIDTHS[j] / config[f"width{j}"]) ** 0.5 - 2 for j in range(depth))
+    misfit = sum(
+        (config[f"width{j}"] / _WIDTHS[j]) ** 0.5 + (_WIDTHS[j] / config[f"width{j}"]) ** 0.5 - 2
+        for j in range(depth)
+    )
     optimizer = 0.0 if config["optimizer"] == "sgd" else 0.05
     momentum = (config["momentum"] - 0.9) ** 2 if config["optimizer"] == "sgd" else 0.0
     return 0.3 * abs(depth - 3) + misfit / depth + optimizer + momentum

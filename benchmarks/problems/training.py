@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bayesopt import Categorical, Float, Int
-from benchmarks.problems.base import Config, Missing, Problem
+from benchmarks.problems.base import Config, MissingError, Problem
 
 NAMES = ("train/svm/digits", "train/forest/wine", "train/boosting/diabetes", "train/network/digits")
 _EPOCHS = 12
@@ -25,7 +25,7 @@ def get(name: str, seed: int) -> Problem:
     try:
         import sklearn  # noqa: F401
     except ImportError as error:
-        raise Missing("python -m pip install scikit-learn") from error
+        raise MissingError("python -m pip install scikit-learn") from error
     return make(name)
 
 
@@ -121,7 +121,9 @@ def network_curve(config: Config) -> list[float]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         width = config["width"]
-        model = nn.Sequential(nn.Linear(64, width), nn.ReLU(), nn.Dropout(config["dropout"]), nn.Linear(width, 10))
+        model = nn.Sequential(
+            nn.Linear(64, width), nn.ReLU(), nn.Dropout(config["dropout"]), nn.Linear(width, 10)
+        )
         optimizer = _optimizer(model, config)
         curve = []
         for _ in range(_EPOCHS):
@@ -144,4 +146,6 @@ def _optimizer(model: Any, config: Config) -> Any:
     return torch.optim.SGD(model.parameters(), lr=config["lr"], momentum=config["momentum"])
 
 
-_PROBLEMS: dict[str, Callable[[str], Problem]] = dict(zip(NAMES, (_svm, _forest, _boosting, _network), strict=True))
+_PROBLEMS: dict[str, Callable[[str], Problem]] = dict(
+    zip(NAMES, (_svm, _forest, _boosting, _network), strict=True)
+)
