@@ -14,7 +14,7 @@ from pathlib import Path
 COMMANDS = ("speed", "quality", "scaling", "replicates", "efficiency", "batch", "workers", "failures")
 
 #: Commands with arguments of their own, and their modules.
-TOOLS = {"run": "run", "report": "page", "ablate": "ablation", "list": "list"}
+TOOLS = {"run": "run", "report": "page", "ablate": "ablation", "standing": "standing", "list": "list"}
 
 #: Where the libraries below PyTorch read their number of threads, once, when they are loaded.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

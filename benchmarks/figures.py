@@ -54,13 +54,14 @@ def curves(scores: Scores, problems: Sequence[str]) -> Figure:
         regrets = {v: scores.regret(problem, v) for v in scores.variants if (problem, v) in scores.cells}
         medians = {v: np.median(np.minimum(regret, _NONE), axis=0) for v, regret in regrets.items()}
         positive = np.concatenate([m[(m > 0) & (m < _SOME)] for m in medians.values()])
-        floor = max(0.5 * float(positive.min(initial=math.inf)), 1e-12)
+        floor = 0.5 * float(positive.min()) if len(positive) else 1e-12
+        top = 10.0 * max(float(positive.max()) if len(positive) else 0.0, floor)
         for variant, regret in regrets.items():
             n, shown = np.arange(1, regret.shape[1] + 1), medians[variant] < _SOME
             low, high = bootstrap_band(
                 np.minimum(regret, _NONE), lambda v: np.median(v, axis=0), BAND_RESAMPLES
             )
-            edges = (np.clip(edge, floor, _SOME)[shown] for edge in (low, high))
+            edges = (np.clip(edge, floor, top)[shown] for edge in (low, high))
             colour, line = look[variant]
             axes.plot(
                 n[shown],
@@ -136,7 +137,7 @@ def shares(scores: Scores, problems: Sequence[str], variant: str) -> tuple[Array
 def target_times(scores: Scores, problem: str, variant: str) -> Array:
     """Run times `(S, T)` to each of 51 targets.
 
-    On BBOB they are COCO's; elsewhere they go from 10 times what random search leaves to the floor of the score.
+    On BBOB they are COCO's; elsewhere they go from 10 times what random search leaves to the floor.
     """
     about = scores.about[problem]
     if about.family.startswith("bbob"):

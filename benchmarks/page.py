@@ -155,8 +155,8 @@ def summary(scores: Scores, groups: dict[str, list[str]], baseline: str) -> Tabl
     caption = (
         "Normalised log10 regret, mean over problems and seeds: 0 is what random search leaves after 100 "
         "evaluations, -1 a tenth of it; smaller is better. Differences are paired by seed, at the end; the "
-        "interval resamples problems and seeds. Better and worse: problems on which a Wilcoxon signed-rank test "
-        "says so at 5 %, after Holm's correction for their number."
+        "interval resamples problems and seeds. Better and worse: problems on which a Wilcoxon signed-rank "
+        "test says so at 5 %, after Holm's correction for their number."
     )
     return Table(header, rows, caption)
 
@@ -209,7 +209,7 @@ def problem_table(scores: Scores, problems: Sequence[str], baseline: str) -> Tab
     rows = [[p, *(_problem_cell(scores, p, v, baseline) for v in names)] for p in problems]
     caption = (
         f"Simple regret after {scores.evaluations} evaluations: median (quartiles) over seeds; and p of a "
-        f"Wilcoxon signed-rank test against {baseline}, paired by seed, not corrected for the number of tests."
+        f"Wilcoxon signed-rank test against {baseline}, paired by seed, not corrected for their number."
     )
     return Table(["problem", *names], rows, caption)
 

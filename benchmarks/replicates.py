@@ -2,18 +2,24 @@
 
 In a process with one thread, `Replicates` and single `Optimizer`s run Hartmann6 side by side, round by
 round; what counts is the time in ask and tell. A few singles stand for all of them: their mean, times the
-number of studies.
+number of studies. Then the same beside Optuna's `GPSampler`: 20 studies in lockstep, and 20 of Optuna's one
+after the other, as it is with the package `greenlet` and as it is without, which Optuna can do without.
 """
 
 import argparse
 import json
+import math
+import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import torch
 
 from bayesopt import Optimizer, Replicates
+from benchmarks.peers import build
 from benchmarks.problems.functions import hartmann6_problem
 from benchmarks.report import Report, Table, progress
 from benchmarks.scaling import run_python
@@ -21,6 +27,8 @@ from benchmarks.scaling import run_python
 DESCRIPTION = "throughput of replicates in lockstep beside single runs, on one core"
 
 TARGET = 5.0
+PEER = "optuna-gp"
+PEER_TARGET, SECONDS_TARGET = 20.0, 60.0
 
 T = TypeVar("T")
 
@@ -29,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--studies", type=int, default=32, help="in lockstep (default: %(default)s)")
     parser.add_argument("--singles", type=int, default=6, help="single runs measured (default: %(default)s)")
     parser.add_argument("--evaluations", type=int, default=60, help="of each study (default: %(default)s)")
+    parser.add_argument("--no-optuna", action="store_true", help="only the first part")
 
 
 class Clock:
@@ -68,15 +77,85 @@ def probe(studies: int, singles: int, evaluations: int) -> None:
     print(json.dumps(race(studies, singles, evaluations)))
 
 
+def race_optuna(studies: int, evaluations: int) -> dict[str, Any]:
+    """Seconds of ask and tell, and median regret, of ours in lockstep and of Optuna's, round by round."""
+    problem = hartmann6_problem()
+    together = Replicates(problem.space(), seeds=range(studies), method="gp")
+    peers = [build(PEER, problem.space(), seed, evaluations) for seed in range(studies)]
+    lockstep, single = Clock(), Clock()
+    ours, theirs = [math.inf] * studies, [math.inf] * studies
+    for _ in range(evaluations):
+        configs = lockstep(together.ask)
+        values = [problem(config) for config in configs]
+        lockstep(together.tell, configs, values)
+        ours = list(map(min, ours, values))
+        for i, peer in enumerate(peers):
+            config = single(peer.ask)
+            value = problem(config)
+            single(peer.tell, config, value)
+            theirs[i] = min(theirs[i], value)
+    left = {
+        name: statistics.median(best) - problem.optimum for name, best in (("ours", ours), ("theirs", theirs))
+    }
+    return {"seconds": {"ours": lockstep.seconds, "theirs": single.seconds}, "regret": left}
+
+
+def probe_optuna(studies: int, evaluations: int, greenlet: bool) -> None:
+    """In a process of its own: print a `race_optuna` on one thread as JSON, after a warm-up."""
+    if not greenlet:
+        sys.modules["greenlet"] = None  # type: ignore[assignment]  # as if it were not installed
+    torch.set_num_threads(1)
+    race_optuna(1, 12)
+    print(json.dumps(race_optuna(studies, evaluations)))
+
+
+def _optuna_table(found: dict[str, dict[str, Any]], studies: int, evaluations: int) -> Table:
+    rows = []
+    for name, race in found.items():
+        ours, theirs = race["seconds"]["ours"], race["seconds"]["theirs"]
+        rows.append(
+            [name, ours, theirs, f"{theirs / ours:.1f}x", race["regret"]["ours"], race["regret"]["theirs"]]
+        )
+    caption = (
+        f"Hartmann6, {studies} studies of {evaluations} evaluations, one thread, in one process, round by round: "
+        f"total seconds in ask and tell (target: below {SECONDS_TARGET:g}), and the median regret in the end."
+    )
+    header = [
+        *("Optuna's GPSampler", "ours in lockstep, s", "GPSampler, s", f"ratio (target {PEER_TARGET:g}x)"),
+        *("our regret", "its regret"),
+    ]
+    return Table(header, rows, caption)
+
+
+def _optuna(studies: int, evaluations: int) -> dict[str, dict[str, Any]]:
+    found = {}
+    for greenlet in (True, False):
+        name = "with greenlet" if greenlet else "without greenlet"
+        if greenlet and find_spec("greenlet") is None:
+            continue
+        progress(f"replicates: {studies} beside GPSampler {name}, {evaluations} evaluations each")
+        call = f"probe_optuna({studies}, {evaluations}, {greenlet})"
+        code = f"from benchmarks.replicates import probe_optuna; {call}"
+        found[name] = json.loads(run_python(code, threads=1))
+    return found
+
+
 def run(args: argparse.Namespace) -> Report:
     studies, singles, evaluations = args.studies, args.singles, args.evaluations
+    peer_studies, peer_evaluations = 20, 100
     if args.quick:
         studies, singles, evaluations = 4, 1, 12
+        peer_studies, peer_evaluations = 2, 12
     progress(f"replicates: {studies} in lockstep and {singles} alone, {evaluations} evaluations each")
     code = f"from benchmarks.replicates import probe; probe({studies}, {singles}, {evaluations})"
     rounds = json.loads(run_python(code, threads=1))
     settings = {"studies": studies, "singles measured": singles, "evaluations": evaluations}
-    return Report("Replicates in lockstep", [_table(rounds, studies)], rounds, settings)
+    tables, results = [_table(rounds, studies)], {"rounds": rounds}
+    if not args.no_optuna:
+        found = _optuna(peer_studies, peer_evaluations)
+        tables.append(_optuna_table(found, peer_studies, peer_evaluations))
+        results["optuna"] = found
+    return Report("Replicates in lockstep", tables, results, settings)
 
 
 def _table(rounds: Sequence[Sequence[float]], studies: int) -> Table:

@@ -3,8 +3,8 @@
 Normalised log-regret is `log10(max(r_n / r_random, floor))`: r_n is the value of the best evaluation so far -
 without noise, where there is noise - minus the optimum, or minus the smallest value in the data where the
 optimum is unknown or was beaten; r_random is the median of that for random search after 100 evaluations
-(after all of them, if there were fewer). The floor is 1e-8 on BBOB and 1e-3 elsewhere: 0 is no better than random
-search, -1 leaves a tenth of it.
+(after all of them, if there were fewer). The floor is 1e-8 on BBOB and 1e-3 elsewhere: 0 is no better than
+random search, -1 leaves a tenth of it.
 """
 
 import math

@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,12 @@ class Trial:
     def of(cls, r: Mapping[str, Any]) -> "Trial":
         """The inverse of `record`."""
         return cls(
-            r["asked"], r["config"], r["value"], r.get("true", r["value"]), r["seconds"], r.get("time")
+            r["asked"],
+            r.get("config", {}),
+            r["value"],
+            r.get("true", r["value"]),
+            r["seconds"],
+            r.get("time"),
         )
 
 
@@ -169,3 +174,19 @@ def append_newline(path: Path) -> None:
     """End the last line."""
     with path.open("ab") as file:
         file.write(b"\n")
+
+
+def pack(runs: Runs, path: Path) -> None:
+    """Write runs without their configurations, values to 12 digits: enough to report, not to go on."""
+    records: list[Mapping[str, Any]] = [*runs.machines, *(about.record() for about in runs.about.values())]
+    for job, trials in runs.trials.items():
+        for trial in trials:
+            rounded = replace(trial, value=_rounded(trial.value), true=_rounded(trial.true))
+            record = {**job.record(), **rounded.record()}
+            records.append({key: value for key, value in record.items() if key != "config"})
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    path.write_bytes(gzip.compress(text.encode(), mtime=0))  # the same runs make the same file
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.12g}")

@@ -48,6 +48,7 @@ class CMA:
             warnings.simplefilter("ignore")
             start = _start(len(self._axes), seed)
             self._es = cma.CMAEvolutionStrategy(start, _SIGMA, _options(self._axes, seed))
+        self._sampled = False  # since the last update: cma wants it before each
         self._todo: list[Any] = []
         self._points: list[Any] = []
         self._values: list[float] = []
@@ -57,11 +58,15 @@ class CMA:
 
     def _ask(self) -> Config:
         if not self._todo:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                self._todo = list(self._es.ask())
+            self._sample()
         point = self._todo.pop(0)
         return self._waiting.add(at_unit(self._axes, point.tolist()), (self._es, point))
+
+    def _sample(self) -> None:
+        """Points of the current distribution: a generation, or more of them while it is under way."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._todo, self._sampled = list(self._es.ask()), True
 
     def tell(self, config: Mapping[str, Any], value: float | None, /) -> None:
         strategy, point = self._waiting.pop(config) or (None, None)
@@ -70,12 +75,17 @@ class CMA:
         self._points.append(point)
         self._values.append(_FAILED if value is None else value)
         if len(self._points) >= self._es.popsize:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                self._es.tell(self._points, self._values)
-                self._points, self._values = [], []
-                if self._es.stop():
-                    self._renew()
+            self._update()
+
+    def _update(self) -> None:
+        if not self._sampled:
+            self._sample()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._es.tell(self._points, self._values)
+            self._points, self._values, self._todo, self._sampled = [], [], [], False
+            if self._es.stop():
+                self._renew()
 
 
 class LQ(Inverted):

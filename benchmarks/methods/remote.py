@@ -46,6 +46,7 @@ class Remote:
         except BrokenPipeError:
             line = ""
         if not line:
+            self._process.wait(timeout=60)
             self._errors.seek(0)
             text = self._errors.read().decode(errors="replace")
             raise RuntimeError(f"the process of the method ended unexpectedly:\n{text[-4000:]}")

@@ -21,10 +21,10 @@ OWN = ("branin", "hartmann6", *SHIFTED, *(f"shifted/{name}/d{d}" for name in CEN
 #: BoTorch's functions and dimensions.
 BOTORCH: dict[str, tuple[int, ...]] = {
     "Ackley": (2, 5, 10, 20), "AckleyMixed": (53,), "Beale": (2,), "Branin": (2,), "Bukin": (2,),
-    "Cosine8": (8,), "DixonPrice": (5, 10), "DropWave": (2,), "EggHolder": (2,), "Griewank": (5, 10), "Hartmann": (3, 6),
-    "HolderTable": (2,), "Levy": (5, 10, 20), "Michalewicz": (5, 10), "Powell": (4, 8),
-    "Rastrigin": (5, 10, 20), "Rosenbrock": (5, 10, 20), "Shekel": (4,), "SixHumpCamel": (2,), "StyblinskiTang": (5, 10),
-    "ThreeHumpCamel": (2,),
+    "Cosine8": (8,), "DixonPrice": (5, 10), "DropWave": (2,), "EggHolder": (2,), "Griewank": (5, 10),
+    "Hartmann": (3, 6), "HolderTable": (2,), "Levy": (5, 10, 20), "Michalewicz": (5, 10), "Powell": (4, 8),
+    "Rastrigin": (5, 10, 20), "Rosenbrock": (5, 10, 20), "Shekel": (4,), "SixHumpCamel": (2,),
+    "StyblinskiTang": (5, 10), "ThreeHumpCamel": (2,),
 }  # fmt: skip
 _FIXED = {name for name, dims in BOTORCH.items() if len(dims) == 1} - {"AckleyMixed"}
 NAMES = (*OWN, *(f"botorch/{name}/d{d}" for name, dims in BOTORCH.items() for d in dims))

@@ -3,8 +3,8 @@
 The folder has a `problems.py` with `get(name)`, which raises KeyError for a name that it does not know. A
 problem has `params`, each with `name`, `kind` ("float", "int", "categorical"), `low`, `high`, `log`,
 `choices`, `ordered` and `conditions` (pairs of a parent and the values that switch it on);
-`evaluate(config)`; `best_known`, None where nobody knows it; and, where there are learning curves, `has_curve` and
-`evaluate_curve(config)`.
+`evaluate(config)`; `best_known`, None where nobody knows it; where there are learning curves, `has_curve`
+and `evaluate_curve(config)`.
 """
 
 import importlib.util

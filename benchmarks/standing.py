@@ -1,0 +1,118 @@
+"""`standing`: the small set of problems behind `make bench`, and the table in the README that shows it.
+
+What was done is kept in `standing.part.jsonl` until all of it is, so an interrupted call goes on. Then it is
+compared with the earlier `standing.jsonl.gz`, takes its place (without configurations, which nobody needs
+to report), and the README's table is written anew.
+"""
+
+import argparse
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.page import Section, regressions, write
+from benchmarks.problems import suites
+from benchmarks.report import RESULTS, markdown_table, number, progress
+from benchmarks.run import available, complete, possible, tell_trouble
+from benchmarks.scores import Scores
+from benchmarks.statistics import nested_mean
+from benchmarks.storage import Job, Runs, load, pack
+
+DESCRIPTION = "the standing set: refreshes the README's table"
+
+METHODS = ("bayesopt", "optuna-gp", "optuna-tpe", "cma-lq", "random")
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- standing: begin -->", "<!-- standing: end -->"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--problems", nargs="+", default=["standing"], help="(default: %(default)s)")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), help="(default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=10, help="seeds 0 .. SEEDS - 1 (default: %(default)s)")
+    parser.add_argument("--evaluations", type=int, default=60, help="of each run (default: %(default)s)")
+    parser.add_argument("--processes", type=int, default=2, help="one thread each (default: %(default)s)")
+    parser.add_argument(
+        "--folder", type=Path, default=RESULTS, help="of the results (default: benchmarks/results)"
+    )
+    parser.add_argument("--readme", type=Path, default=README, help="to refresh (default: README.md)")
+
+
+def main(args: argparse.Namespace) -> int:
+    """0 if everything was done and nothing got worse."""
+    part, kept = args.folder / "standing.part.jsonl", args.folder / "standing.jsonl.gz"
+    methods = available(args.methods, {})
+    problems = possible(suites(args.problems), None)
+    jobs = [Job(*job) for job in product(problems, methods, range(args.seeds))]
+    trouble = complete(part, jobs, args.evaluations, methods, problems, None, args.processes)
+    if failed := tell_trouble(trouble):
+        return failed
+    runs, first, worse = load(part), list[Section](), 0
+    if kept.exists():
+        table, worse = regressions(runs, load(kept))
+        first = [("Since the earlier run", [table], None)]
+    write([kept], runs, None, args.folder / "standing", first)
+    pack(runs, kept)
+    part.unlink()
+    text = args.readme.read_text(encoding="utf-8")
+    args.readme.write_text(refreshed(text, readme_table(runs)), encoding="utf-8")
+    progress(f"{args.readme.name} has the new table; {worse} results got worse")
+    return int(worse > 0)
+
+
+def refreshed(text: str, table: str) -> str:
+    """The text with another table between the marks.
+
+    Raises:
+        ValueError: it does not have both marks once, in order.
+
+    >>> refreshed("a\\n<!-- standing: begin -->\\nold\\n<!-- standing: end -->\\nb", "new")
+    'a\\n<!-- standing: begin -->\\nnew\\n<!-- standing: end -->\\nb'
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end or BEGIN in after or END in after:
+        raise ValueError(f"expected one {BEGIN} and then one {END} in the README")
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+
+
+def readme_table(runs: Runs) -> str:
+    """Scores by family, milliseconds a proposal, and how the numbers came about."""
+    scores = Scores.of(runs)
+    groups: dict[str, Sequence[str]] = {"all": scores.scored, **scores.families}
+    rows = [
+        [_title(group, problems), *(_score(scores, problems, variant) for variant in scores.variants)]
+        for group, problems in groups.items()
+    ]
+    rows.append(["a proposal, median", *(_milliseconds(scores, variant) for variant in scores.variants)])
+    session = runs.machines[-1]
+    machine = session["machine"]
+    seeds = max(len(cell.seeds) for cell in scores.cells.values())
+    made = (
+        f"`{session['command']}`: {seeds} seeds, "
+        f"{scores.evaluations} evaluations; {machine['cpu']}, {machine['cores']} cores, one thread a run; "
+        f"torch {machine['torch']}, optuna {machine['optuna']}; {machine['date']}; "
+        "[full tables](benchmarks/results/standing.md)."
+    )
+    return f"{markdown_table(['problems', *scores.variants], rows)}\n\n{made}"
+
+
+def _title(group: str, problems: Sequence[str]) -> str:
+    return f"{group}, {len(problems)} problem{'s' * (len(problems) > 1)}"
+
+
+def _score(scores: Scores, problems: Sequence[str], variant: str) -> str:
+    """Mean score with its interval over problems and seeds; empty if the variant did not run on all."""
+    problems = [p for p in problems if p in scores.scored]
+    if not problems or variant not in scores.everywhere(problems):
+        return ""
+    found = nested_mean([scores.log_regret(p, variant)[:, scores.evaluations - 1] for p in problems])
+    return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
+
+
+def _milliseconds(scores: Scores, variant: str) -> str:
+    rows = [
+        cell.seconds[:, : scores.evaluations].ravel() for (_, v), cell in scores.cells.items() if v == variant
+    ]
+    return f"{number(1e3 * float(np.median(np.concatenate(rows))), 2)} ms"
