@@ -33,8 +33,8 @@ format: $(VENV)/.installed-dev ## rewrite the code in the house format
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
-bench: $(VENV)/.installed-dev ## measure the speed of one proposal beside other libraries
-	$(BIN)/python -m benchmarks speed $(ARGS)
+bench: $(VENV)/.installed-dev ## compare with other libraries on a few problems (10 minutes); refreshes the README's table
+	$(BIN)/python -m benchmarks standing $(ARGS)
 
 clean: ## remove .venv, caches and builds
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

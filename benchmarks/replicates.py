@@ -117,8 +117,8 @@ def _optuna_table(found: dict[str, dict[str, Any]], studies: int, evaluations: i
             [name, ours, theirs, f"{theirs / ours:.1f}x", race["regret"]["ours"], race["regret"]["theirs"]]
         )
     caption = (
-        f"Hartmann6, {studies} studies of {evaluations} evaluations, one thread, in one process, round by round: "
-        f"total seconds in ask and tell (target: below {SECONDS_TARGET:g}), and the median regret in the end."
+        f"Hartmann6, {studies} studies of {evaluations} evaluations, one thread, in one process, round by "
+        f"round: seconds in ask and tell (target: below {SECONDS_TARGET:g}), and the median regret in the end."
     )
     header = [
         *("Optuna's GPSampler", "ours in lockstep, s", "GPSampler, s", f"ratio (target {PEER_TARGET:g}x)"),

@@ -62,13 +62,13 @@ def main(args: argparse.Namespace) -> int:
 
 
 def refreshed(text: str, table: str) -> str:
-    """The text with another table between the marks.
+    r"""The text with another table between the marks.
 
     Raises:
         ValueError: it does not have both marks once, in order.
 
-    >>> refreshed("a\\n<!-- standing: begin -->\\nold\\n<!-- standing: end -->\\nb", "new")
-    'a\\n<!-- standing: begin -->\\nnew\\n<!-- standing: end -->\\nb'
+    >>> refreshed("a\n<!-- standing: begin -->\nold\n<!-- standing: end -->\nb", "new")
+    'a\n<!-- standing: begin -->\nnew\n<!-- standing: end -->\nb'
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)

@@ -1,8 +1,10 @@
 """Benchmarks people can trust: problems, methods, the resumable runner, and scores with known answers."""
 
+import doctest
 import itertools
 import json
 import math
+import re
 import subprocess
 import sys
 import time
@@ -14,7 +16,18 @@ import pytest
 import torch
 
 from bayesopt import Between, Categorical, Float, Int, Space
-from benchmarks import ablation, figures, page, problems, runner, scores, standing, statistics, storage
+from benchmarks import (
+    ablation,
+    figures,
+    methods,
+    page,
+    problems,
+    runner,
+    scores,
+    standing,
+    statistics,
+    storage,
+)
 from benchmarks.__main__ import main
 from benchmarks.methods import METHODS, chosen
 from benchmarks.methods.axes import at_unit, axes_of, place_of
@@ -50,6 +63,11 @@ def built(name, space, seed=0, budget=30):
     if method.lacking:
         pytest.skip(f"needs: {method.lacking}")
     return method.build(Space(space).to_dict(), seed, budget)
+
+
+@pytest.mark.parametrize("module", [statistics, standing, methods], ids=lambda m: m.__name__)
+def test_examples_in_docstrings(module):
+    assert doctest.testmod(module).failed == 0
 
 
 # ------------------------------------------------------------------------------------------------ problems
@@ -818,6 +836,6 @@ def test_standing_set_refreshes_the_readme_and_compares_with_the_run_before(tmp_
     assert "python -m benchmarks" in text and str(tmp_path) not in text
     packed = Scores.of(storage.load(tmp_path / "standing.jsonl.gz"))
     score = np.mean([packed.log_regret(p, "bayesopt:method=sobol")[:, 7].mean() for p in packed.problems])
-    assert f"all, 2 problems | {score:.2f} (" in text.replace("  ", " ")
+    assert f"all, 2 problems | {score:.2f} (" in re.sub(" +", " ", text)
     with pytest.raises(ValueError, match="standing: begin"):
         standing.refreshed("no marks", "x")
