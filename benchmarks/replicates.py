@@ -118,7 +118,7 @@ def _optuna_table(found: dict[str, dict[str, Any]], studies: int, evaluations: i
         )
     caption = (
         f"Hartmann6, {studies} studies of {evaluations} evaluations, one thread, in one process, round by "
-        f"round: seconds in ask and tell (target: below {SECONDS_TARGET:g}), and the median regret in the end."
+        f"round: seconds of ask and tell (target: {SECONDS_TARGET:g}), and the median regret in the end."
     )
     header = [
         *("Optuna's GPSampler", "ours in lockstep, s", "GPSampler, s", f"ratio (target {PEER_TARGET:g}x)"),

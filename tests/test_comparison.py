@@ -350,9 +350,7 @@ def close(a, b):
 
 
 @pytest.mark.parametrize("mode", [(), ("--q", "3"), ("--workers", "3")], ids=["one", "batch", "workers"])
-@pytest.mark.parametrize(
-    "method", ["bayesopt", "bayesopt:method=random", "random", "optuna-tpe", "cma", "cma-lq"]
-)
+@pytest.mark.parametrize("method", ["bayesopt", "random", "optuna-tpe", "cma", "cma-lq"])
 def test_killed_anywhere_nothing_is_lost_or_done_twice(tmp_path, monkeypatch, method, mode):
     if lacking := chosen(method).lacking:
         pytest.skip(f"needs: {lacking}")
@@ -363,7 +361,7 @@ def test_killed_anywhere_nothing_is_lost_or_done_twice(tmp_path, monkeypatch, me
     lines = whole.read_text().splitlines(keepends=True)
     trials = [i for i, line in enumerate(lines) if line.startswith('{"problem')]
     assert len(trials) == 24
-    for place in (1, 8, 17, 23):
+    for place in (2, 17):
         kept = lines[: trials[place]]
         cut.write_text("".join(kept) + lines[trials[place]][:40])  # the last line was cut short
         count = itertools.count()
@@ -492,13 +490,13 @@ def expected_best(values, n):
     return mean, math.sqrt(float((weights * v * v).sum()) - mean**2)
 
 
-def sphere_values(at, points=400_000):
+def sphere_values(at, points=200_000):
     """Quantiles of |x - at|^2 for x uniform on [-5, 5]^d, by convolving those of the coordinates."""
     from scipy.signal import fftconvolve
 
-    width, density = 0.002, np.ones(1)
+    width, density = 0.01, np.ones(1)
     for centre in at:
-        x = (np.arange(2_000_000) + 0.5) / 2_000_000 * 10.0 - 5.0
+        x = (np.arange(400_000) + 0.5) / 400_000 * 10.0 - 5.0
         squares = ((x - centre) ** 2 / width).astype(int)
         density = fftconvolve(density, np.bincount(squares) / len(x))
     cdf = np.cumsum(np.maximum(density, 0.0))
@@ -522,7 +520,7 @@ def branin_values(points=1500):
 @pytest.mark.parametrize("name", ["branin", "bbob/f1/d2/i1", "bbob/f1/d5/i3"])
 def test_random_search_leaves_what_it_must_leave(tmp_path, name):
     """The mean over seeds of what the runner reports, against the expectation by quadrature."""
-    seeds, evaluations = 300, 40
+    seeds, evaluations = 200, 30
     path = tmp_path / "a.jsonl"
     run(path, "random", name, seeds=str(seeds), evaluations=evaluations)
     found = Scores.of(storage.load(path)).regret(name, "random")
@@ -726,7 +724,7 @@ def small(tmp_path_factory):
 
 def test_page_is_self_contained_and_has_every_picture(small, tmp_path, capsys):
     pytest.importorskip("matplotlib")
-    assert main(["report", str(small), "--out", str(tmp_path / "r")]) == 0
+    assert main(["report", str(small), "--against", str(small), "--out", str(tmp_path / "r")]) == 0
     text = (tmp_path / "r.html").read_text()
     assert text.count("<img") == text.count('src="data:image/svg+xml;base64,') == 7
     assert "http" not in text.replace("http://www.w3.org", "") or 'src="http' not in text
@@ -735,19 +733,17 @@ def test_page_is_self_contained_and_has_every_picture(small, tmp_path, capsys):
         assert f"<h2>{title}</h2>" in text
     markdown = (tmp_path / "r.md").read_text()
     assert markdown in capsys.readouterr().out
+    assert "Since the earlier run" in markdown and "WORSE" not in markdown
     assert "python -m benchmarks" in markdown and "torch" in markdown and str(tmp_path) not in markdown
 
 
-def test_regressions_are_found_and_only_those(small, tmp_path, capsys):
+def test_regressions_are_found_and_only_those(small, tmp_path):
     worse = tmp_path / "worse.jsonl"
     records = [json.loads(line) for line in small.read_text().splitlines()]
     for r in records:
         if r.get("method") == "bayesopt" and r["problem"] == "branin":
             r["value"] = abs(r["value"]) * 1000 + 1000 + r["seed"]
     worse.write_text("".join(json.dumps(r) + "\n" for r in records))
-    out = str(tmp_path / "r")
-    assert main(["report", str(small), "--against", str(small), "--out", out]) == 0
-    assert "WORSE" not in capsys.readouterr().out
     table, count = page.regressions(storage.load(worse), storage.load(small))
     assert table.rows[0][:2] == ["branin", "bayesopt"]  # six seeds cannot pass Holm's correction for 9 rows
     assert count == 0 and [row[5] for row in table.rows] == ["level"] * 9
