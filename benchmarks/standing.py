@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.page import Section, regressions, write
 from benchmarks.problems import suites
-from benchmarks.report import RESULTS, markdown_table, number, progress
+from benchmarks.report import RESULTS, markdown_table, progress
 from benchmarks.run import available, complete, possible, tell_trouble
 from benchmarks.scores import Scores
 from benchmarks.statistics import nested_mean
@@ -78,14 +76,13 @@ def refreshed(text: str, table: str) -> str:
 
 
 def readme_table(runs: Runs) -> str:
-    """Scores by family, milliseconds a proposal, and how the numbers came about."""
+    """Scores by family, and how the numbers came about."""
     scores = Scores.of(runs)
     groups: dict[str, Sequence[str]] = {"all": scores.scored, **scores.families}
     rows = [
         [_title(group, problems), *(_score(scores, problems, variant) for variant in scores.variants)]
         for group, problems in groups.items()
     ]
-    rows.append(["a proposal, median", *(_milliseconds(scores, variant) for variant in scores.variants)])
     session = runs.machines[-1]
     machine = session["machine"]
     seeds = max(len(cell.seeds) for cell in scores.cells.values())
@@ -109,10 +106,3 @@ def _score(scores: Scores, problems: Sequence[str], variant: str) -> str:
         return ""
     found = nested_mean([scores.log_regret(p, variant)[:, scores.evaluations - 1] for p in problems])
     return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
-
-
-def _milliseconds(scores: Scores, variant: str) -> str:
-    rows = [
-        cell.seconds[:, : scores.evaluations].ravel() for (_, v), cell in scores.cells.items() if v == variant
-    ]
-    return f"{number(1e3 * float(np.median(np.concatenate(rows))), 2)} ms"
