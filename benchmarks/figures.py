@@ -47,7 +47,10 @@ def _lines() -> list[Any]:
 
 
 def curves(scores: Scores, problems: Sequence[str]) -> Figure:
-    """Median regret against evaluations, a panel for each problem, with the bootstrap band of the median."""
+    """Median regret against evaluations, a panel for each problem, with the bootstrap band of the median.
+
+    The lowest edge of a panel stands for everything below it, zero included.
+    """
     look, columns = styles(scores), min(4, len(problems))
     figure, panels = _grid(len(problems), columns, (3.3, 2.4))
     for axes, problem in zip(panels, problems, strict=False):
@@ -73,9 +76,7 @@ def curves(scores: Scores, problems: Sequence[str]) -> Figure:
             axes.fill_between(n[shown], *edges, color=colour, alpha=0.13, linewidth=0)
         axes.set_yscale("log")
         axes.set_title(problem, fontsize=9)
-    return _finished(
-        figure, look, "evaluations", "simple regret, median over seeds; the lowest edge stands for zero"
-    )
+    return _finished(figure, look, "evaluations", "simple regret, median")
 
 
 def family_means(scores: Scores, families: Mapping[str, Sequence[str]]) -> Figure:
