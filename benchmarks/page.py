@@ -245,9 +245,9 @@ def time_table(scores: Scores) -> Table:
         )
     header = ["method", "median, ms", "mean, ms", "median of the last fifth, ms", "longest, ms"]
     caption = (
-        "The method's own time for a proposal: its ask, and the tells since the ask before. Studies in lockstep "
-        "and proposals of a batch share it equally. By the clock on the wall, so other programs on the machine "
-        "lengthen it; `python -m benchmarks speed` measures methods side by side."
+        "The method's own time for a proposal: its ask, and the tells since the ask before. Studies in "
+        "lockstep and proposals of a batch share it equally. By the clock on the wall, so other programs on "
+        "the machine lengthen it; `python -m benchmarks speed` measures methods side by side."
     )
     return Table(header, [[r[0], *map(float, r[1:])] for r in rows], caption)
 
