@@ -497,6 +497,7 @@ LUCK = {
     "constant": lambda i, c: 1.0,
     "zero": lambda i, c: 0.0,
     "huge": lambda i, c: 1e300 * (1 if i % 2 else -1),
+    "largest": lambda i, c: 1.7e308 * (1 if i % 3 else -1),
     "tiny": lambda i, c: 1e-300 * i,
     "denormal": lambda i, c: 5e-324 * i,
     "all failed": lambda i, c: None,

@@ -217,3 +217,18 @@ def test_how_many_points_a_model_needs():
         assert coefficients(d, full=False) == 1 + d + (i == j).sum()
         assert not is_determined(coefficients(d, full=False), d)
         assert is_determined(2 * coefficients(d, full=False), d)
+
+
+def test_on_saddles_the_lower_of_two_descents_is_taken(monkeypatch, device):
+    d, b = 4, 60
+    H, _ = truth(d, True, device, b=b, convex=False, seed=3)
+    g = torch.randn(b, d, generator=generator(4), dtype=torch.float64).to(device)
+    centre, radius = torch.full_like(g, 0.5), torch.ones_like(g[:, :1])
+    model = Quadratic(centre, radius, g, H, torch.ones_like(g[:, 0]))
+    ends = []
+    real = quadratic.bfgs.minimize
+    monkeypatch.setattr(quadratic.bfgs, "minimize", lambda *a: ends.append(real(*a)) or ends[-1])
+    V = (model.minimiser(width(0.5, b, device)) - 0.5).unsqueeze(1)
+    value = model.value_and_gradient(V)[0][:, 0]
+    torch.testing.assert_close(value, ends[0].value.amin(-1))
+    assert ends[0].value.shape == (b, 2) and (ends[0].value.diff(dim=-1).abs() > 1e-2).any()
