@@ -158,7 +158,8 @@ def test_a_trust_region_is_shaped_by_the_lengthscales(device):
     scales[:, 0] = 1e9  # a column that does not matter
     region = trust_region(SMOOTH, incumbent, scales, side)
     assert float((region.upper - region.lower)[1, 0]) == pytest.approx(5.0 * 0.1)
-    mixed = trust_region(MIXED, torch.full((1, 5), 0.5).double().to(device), torch.ones(1, 5), side[:1])
+    middle = torch.full((1, 5), 0.5, dtype=torch.float64, device=device)
+    mixed = trust_region(MIXED, middle, torch.ones_like(middle), side[:1])
     free = torch.tensor([not climbed for climbed in climbed_columns(MIXED)])
     assert (((mixed.upper - mixed.lower)[0].cpu() == 1.0) == free).all()
 
