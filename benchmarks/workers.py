@@ -155,7 +155,7 @@ def run_ours(evaluations: int, jobs: Sequence[Job]) -> list[Run]:
     """Our studies of one problem with equally many workers, one for each seed."""
     space, seeds = problem_of(jobs[0]).space(), [job.seed for job in jobs]
     batch = jobs[0].method.partition("=")[2]
-    studies = Replicates(space, seeds, batch=batch) if batch else Replicates(space, seeds)
+    studies = Replicates(space, seeds, method="gp", batch=batch or "auto")
     return run_together(studies, jobs, evaluations)
 
 
