@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def running_study(history: History, q: int, rule: str) -> Optimizer:
     """A study that has asked for the whole history, in order, and waits for the last q results."""
     d = history.X.shape[1]
-    study = Optimizer(unit_box(d), seed=history.seed, batch=rule)
+    study = Optimizer(unit_box(d), seed=history.seed, method="gp", batch=rule)
     configs = [{f"x{j}": float(v) for j, v in enumerate(x)} for x in history.X]
     done = len(configs) - q
     entries = [{"config": config, "asked_at": i} for i, config in enumerate(configs)]
