@@ -273,10 +273,10 @@ class Optimizer:
             return Explanation("sobol", "too few results to learn from: first a design that covers the space")
         if self._method != "auto":
             return Explanation(self._method, f"method={self._method!r} was asked for")
-        return choose(self.space, len(self._trials))
+        return choose(len(self._trials))
 
     def _method_now(self) -> str:
-        return choose(self.space, len(self._trials)).method if self._method == "auto" else self._method
+        return choose(len(self._trials)).method if self._method == "auto" else self._method
 
     def tell(self, configs: Mapping[str, Any] | Sequence[Mapping[str, Any]], values: object) -> None:
         """Report outcomes: one configuration and its value, or equally long lists of them.

@@ -35,7 +35,7 @@ from bayesopt.surrogates.feasibility import fit_feasibility
 from bayesopt.surrogates.gp import GaussianProcess
 from bayesopt.surrogates.model import Model
 from bayesopt.surrogates.outcomes import half_rank
-from bayesopt.surrogates.prefixes import NO_CACHE, Cache, fit_surrogate
+from bayesopt.surrogates.prefixes import LARGEST_FIT, NO_CACHE, Cache, fit_surrogate
 
 #: How more than one proposal at a time is chosen, `Optimizer(batch=...)`.
 BATCHES = ("auto", "qlogei", "ucb_pe", "thompson")
@@ -90,7 +90,8 @@ def propose_gp(
         terms = (_feasibility(*fit_feasibility(model, F, failed, cache)),)
         F_failed = _rows_where(failed, F)
         gp = gp.condition_on(F_failed, gp.marginals(F_failed)[0])  # nothing new is to be learnt there
-    if local and any(climbed_columns(model.space)):  # levels are resolved by definition
+    # The levels of discrete parameters are resolved by definition.
+    if local and any(climbed_columns(model.space)) and y.shape[-1] <= LARGEST_FIT:
         terms = (*terms, *_unresolved(F_known, y))
     surface = Surface.over(model.space, model.embedding, gp, *terms)
     nearby = _nearby(model, gp, history, q) if local else (None,) * q
