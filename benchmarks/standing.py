@@ -78,9 +78,12 @@ def refreshed(text: str, table: str) -> str:
 def readme_table(runs: Runs) -> str:
     """Scores by family, and how the numbers came about."""
     scores = Scores.of(runs)
+    variants = sorted(
+        scores.variants, key=lambda name: METHODS.index(name) if name in METHODS else len(METHODS)
+    )
     groups: dict[str, Sequence[str]] = {"all": scores.scored, **scores.families}
     rows = [
-        [_title(group, problems), *(_score(scores, problems, variant) for variant in scores.variants)]
+        [_title(group, problems), *(_score(scores, problems, variant) for variant in variants)]
         for group, problems in groups.items()
     ]
     session = runs.machines[-1]
@@ -92,7 +95,7 @@ def readme_table(runs: Runs) -> str:
         f"torch {machine['torch']}, optuna {machine['optuna']}; {machine['date']}; "
         "[full tables](benchmarks/results/standing.md)."
     )
-    return f"{markdown_table(['problems', *scores.variants], rows)}\n\n{made}"
+    return f"{markdown_table(['problems', *variants], rows)}\n\n{made}"
 
 
 def _title(group: str, problems: Sequence[str]) -> str:
