@@ -10,7 +10,7 @@ import math
 import numbers
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from itertools import groupby
@@ -57,7 +57,7 @@ _STATE_FORMAT = 3
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """A proposal that is pending; `at` counts the configurations asked for before it."""
+    """A configuration that is pending; `at` counts the configurations asked for before it, as in `Rows`."""
 
     config: Config
     key: Hashable
@@ -212,9 +212,10 @@ class Optimizer:
     @_locked
     def best(self) -> Trial | None:
         """The successful trial with the best value, the earliest of equals; None before the first success."""
-        y = np.full(len(self._trials), np.inf)
         rows = self._results.rows
+        y = np.full(len(rows), np.inf)
         y[rows.number] = np.where(np.isfinite(rows.y), rows.y, np.inf)
+        y[np.array([trial.pruned for trial in self._trials], dtype=bool)] = np.inf
         return self._trials[int(y.argmin())] if np.isfinite(y).any() else None
 
     @overload
@@ -320,7 +321,7 @@ class Optimizer:
         """Forget what has been pending for too long."""
         if self._max_pending_age is not None:
             limit = self._asked - 1 - self._max_pending_age
-            self._drop([asked for asked in self._pending if asked.at <= limit])
+            self._drop([asked for asked in self._pending if FOREIGN < asked.at <= limit])
 
     def _checked(self, configs: object, values: object) -> list[tuple[Config, float | None]]:
         """Everything that can be wrong with a `tell`, found before anything changes."""
@@ -371,17 +372,19 @@ class Optimizer:
         seconds: float | None = None,
         error: str | None = None,
     ) -> None:
-        if not results:
+        first = len(self._trials)
+        pairs = enumerate(results, first)
+        self._keep([Trial(i, config, value, seconds, error) for i, (config, value) in pairs], places)
+
+    def _keep(self, trials: Sequence[Trial], places: Sequence[int]) -> None:
+        if not trials:
             return
-        number = np.arange(len(self._trials), len(self._trials) + len(results))
-        X, active = self.space.encode([config for config, _ in results])
-        y = np.array([math.nan if value is None else value for _, value in results])
+        number = np.arange(len(self._trials), len(self._trials) + len(trials))
+        X, active = self.space.encode([trial.config for trial in trials])
+        y = np.array([math.nan if trial.value is None else trial.value for trial in trials])
         y = -y if self._maximize else y
         self._results.add(Rows(X.numpy(), active.numpy(), y, np.array(places, dtype=np.int64), number))
-        self._trials += [
-            Trial(int(i), config, value, seconds, error)
-            for i, (config, value) in zip(number, results, strict=True)
-        ]
+        self._trials += trials
 
     # -------------------------------------------------------------------------------------------- state
 
@@ -405,10 +408,14 @@ class Optimizer:
                     "asked_at": None if at == FOREIGN else at,
                     "seconds": trial.seconds,
                     "error": trial.error,
+                    "pruned": trial.pruned,
                 }
                 for trial, at in zip(self._trials, self._results.asked_at().tolist(), strict=True)
             ],
-            "pending": [{"config": dict(asked.config), "asked_at": asked.at} for asked in self._pending],
+            "pending": [
+                {"config": dict(asked.config), "asked_at": None if asked.at == FOREIGN else asked.at}
+                for asked in self._pending
+            ],
             "enqueued": [dict(config) for config in self._enqueued],
         }
 
@@ -437,7 +444,7 @@ class Optimizer:
             loaded._restore(state["trials"])
             loaded._pending = loaded._proposals(
                 [self.space.validate(entry["config"]) for entry in state["pending"]],
-                [int(entry["asked_at"]) for entry in state["pending"]],
+                [_place(entry["asked_at"]) for entry in state["pending"]],
             )
             loaded._known.update(asked.key for asked in loaded._pending)
             loaded._enqueued = [self.space.validate(config) for config in state["enqueued"]]
@@ -447,16 +454,59 @@ class Optimizer:
         self.__dict__.update(loaded.__getstate__())
 
     def _restore(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        for seconds, error, group in _groups(entries):
-            results = [(self.space.validate(e["config"]), _checked_value(e["value"])) for e in group]
-            places = [FOREIGN if e["asked_at"] is None else int(e["asked_at"]) for e in group]
-            self._append(results, places, seconds, error)
-            self._known.update(self.space.key(config) for config, _ in results)
+        trials = [
+            Trial(
+                number,
+                self.space.validate(entry["config"]),
+                _checked_value(entry["value"]),
+                entry["seconds"],
+                entry["error"],
+                bool(entry.get("pruned", False)),
+            )
+            for number, entry in enumerate(entries)
+        ]
+        self._keep(trials, [_place(entry["asked_at"]) for entry in entries])
+        self._known.update(self.space.key(trial.config) for trial in trials)
 
     def _proposals(self, configs: Sequence[Config], places: Sequence[int]) -> list[_Asked]:
         X, active = self.space.encode(configs)
         rows = zip(configs, X.numpy(), active.numpy(), places, strict=True)
         return [_Asked(config, self.space.key(config), x, on, at) for config, x, on, at in rows]
+
+    # ------------------------------------------------------------------ a history that is kept elsewhere
+    # `storage.Study` replays what a storage holds: `at` is the place in the order of asking, None for a
+    # configuration that was never proposed.
+
+    @_locked
+    def _expect(self, config: Config, at: int | None) -> None:
+        """Somebody has asked for this configuration: it is pending."""
+        (asked,) = self._proposals([config], [_place(at)])
+        self._pending.append(asked)
+        self._known[asked.key] += 1
+        self._asked = max(self._asked, asked.at + 1)
+
+    @_locked
+    def _settle(self, trial: Trial, at: int | None) -> None:
+        """A trial has ended, here or elsewhere; whether it was pending or not. It keeps its number."""
+        self._withdraw(trial.config, at)
+        self._known[self.space.key(trial.config)] += 1
+        self._asked = max(self._asked, _place(at) + 1)
+        self._keep([trial], [_place(at)])
+
+    @_locked
+    def _withdraw(self, config: Config, at: int | None) -> _Asked | None:
+        """No longer pending, without an outcome; what was pending, None if nothing was."""
+        key, place = self.space.key(config), _place(at)
+        found = next((asked for asked in self._pending if asked.at == place and asked.key == key), None)
+        if found is not None:
+            self._drop([found])
+        return found
+
+    @_locked
+    def _rewind(self, asked: int) -> None:
+        """As if nothing had been asked for since `asked` configurations had been."""
+        self._drop([each for each in self._pending if each.at >= asked])
+        self._asked = asked
 
     # ------------------------------------------------------------------------------------------ history
 
@@ -619,10 +669,9 @@ def _stack(histories: Sequence[History]) -> History:
     )
 
 
-def _groups(entries: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Any, Any, list[Mapping[str, Any]]]]:
-    """Neighbours that share seconds and error."""
-    for (seconds, error), group in groupby(entries, key=lambda entry: (entry["seconds"], entry["error"])):
-        yield seconds, error, list(group)
+def _place(asked_at: int | None) -> int:
+    """`Rows.at` of what was asked for at a place, None for what was never proposed."""
+    return FOREIGN if asked_at is None else int(asked_at)
 
 
 def _checked_value(value: object) -> float | None:

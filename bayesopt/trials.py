@@ -17,7 +17,8 @@ class Trial:
     """One evaluation: its place in the order of telling, what was tried, what came out.
 
     `value` is None where the evaluation failed; `seconds` and `error` (a traceback) are known when
-    `minimize` ran the objective.
+    `minimize` ran the objective. A trial that was `pruned`, stopped early, has the last value it reported;
+    it is a lesson, but never the best.
     """
 
     number: int
@@ -25,6 +26,7 @@ class Trial:
     value: float | None
     seconds: float | None = None
     error: str | None = None
+    pruned: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +35,8 @@ class Rows:
 
     Attributes:
         X: encoded `(n, d)`; active `(n, d)`; y: to minimise, nan for a failure, `(n,)`.
-        at: how many configurations had been asked for before it, or `FOREIGN`; number: of the trial, `(n,)`.
+        at: how many configurations had been asked for before it, or `FOREIGN`, `(n,)`.
+        number: its place in the order of telling, `(n,)`.
     """
 
     X: NDArray[np.float64]
