@@ -14,11 +14,17 @@ Notation, everywhere in the package; `*b` stands for any leading batch dimension
     n       observations     d  parameters     m  test points     q  batch size
 """
 
+from typing import TYPE_CHECKING
+
 from bayesopt.optimizer import Optimizer
 from bayesopt.replicates import Replicates
 from bayesopt.space import Between, Categorical, Float, Int, Space
 from bayesopt.study import Result, maximize, minimize
 from bayesopt.trials import Trial
+from bayesopt.workers.worker import TrialPruned
+
+if TYPE_CHECKING:
+    from bayesopt.storage.study import Study
 
 __version__ = "0.1.0"
 
@@ -31,7 +37,18 @@ __all__ = [
     "Replicates",
     "Result",
     "Space",
+    "Study",
     "Trial",
+    "TrialPruned",
     "maximize",
     "minimize",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load `Study`, and Optuna with it, when somebody asks for it."""
+    if name == "Study":
+        from bayesopt.storage.study import Study
+
+        return Study
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,22 +1,31 @@
 """Run an objective: `minimize` and `maximize`."""
 
+import inspect
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from inspect import Parameter
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from bayesopt.optimizer import Optimizer
+from bayesopt.optimizer import Optimizer, _checked_value
 from bayesopt.space import Space
 from bayesopt.trials import Config, Trial
 from bayesopt.workers.evaluations import Evaluations, evaluations
-from bayesopt.workers.worker import Outcome
+from bayesopt.workers.worker import Outcome, ReportingTrial
+
+if TYPE_CHECKING:  # it loads Optuna
+    from bayesopt.storage.study import Study
 
 log = logging.getLogger("bayesopt")
 
-Objective = Callable[[Config], float | None]
+Objective = Callable[..., float | None]
+T = TypeVar("T")
+
+_IDLE = 0.25  # seconds until a worker without work looks again
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,10 @@ def minimize(
     space: Space | Mapping[str, Any],
     trials: int = 50,
     *,
+    storage: object = None,
+    name: str | None = None,
+    on_space_change: str = "error",
+    pruner: object = None,
     workers: int | None = None,
     executor: Executor | None = None,
     timeout: float | None = None,
@@ -94,10 +107,18 @@ def minimize(
     Ctrl-C ends the run early and returns what is known. With workers it waits for the evaluations that are
     running; a second one abandons them. An interrupted evaluation is not a trial.
 
+    With a `storage` the run can be killed at any moment, and the same command goes on where it was; several
+    processes with the same storage and name, on any number of machines, share the work. Each of them returns
+    when the study as a whole has its trials. What a dead process was evaluating, the others evaluate again.
+
     Args:
-        objective: takes a configuration, a dict of the active parameters, and returns a number.
+        objective: takes a configuration, a dict of the active parameters, and returns a number. If it has a
+            second parameter without a default, or one called `trial`, that is a `RunningTrial`: with
+            `trial.report(value, step)` and `trial.should_prune()` it can be stopped early.
         space: a `Space`, or a dict of parameters.
-        trials: number of evaluations.
+        trials: number of evaluations; of the whole study, where there is a storage.
+        storage, name, on_space_change: where to keep the study; see `Study`.
+        pruner: decides `should_prune`: an Optuna pruner, "median", "asha" or "hyperband"; by default, never.
         workers: how many evaluations to run at once; by default one, or as many as the executor has workers.
         executor: evaluates instead of worker processes: any `concurrent.futures.Executor`, such as a
             `ThreadPoolExecutor`, or Dask's. It is not shut down.
@@ -105,26 +126,27 @@ def minimize(
             it has started, and replaced. On an executor the evaluation cannot be stopped: it is given up, and
             its worker stays occupied until it ends.
         seed, method, acquisition, batch, device: see `Optimizer`.
-        enqueue: configurations to evaluate before anything else, in this order. With method="manual" the run
-            ends with the last of them.
+        enqueue: configurations to evaluate before anything else, in this order; of a stored study those that
+            it does not have yet. With method="manual" the run ends with the last of them.
         progress: show a live line; by default only on a terminal.
-        callback: called with each trial once it is told, in this thread.
+        callback: called with each trial once it is told, in this thread; not with those of other processes.
 
     Raises:
         TypeError: the objective cannot be sent to worker processes.
         ValueError: an enqueued configuration is not valid, or method="manual" and there is none.
         RuntimeError: no worker process could be started.
+        ValueError, ConnectionError: the storage, or the study in it, cannot be used; see `Study`.
 
     >>> from bayesopt import Float
     >>> result = minimize(lambda config: (config["x"] - 1) ** 2, {"x": Float(-5, 5)}, trials=15)
     >>> round(result.best_config["x"], 2)
     1.0
     """
-    optimizer = Optimizer(
-        space, seed=seed, method=method, acquisition=acquisition, batch=batch, device=device
-    )
-    optimizer.enqueue(enqueue)
-    return _run(objective, optimizer, trials, workers, executor, timeout, progress, callback)
+    return _optimize(
+        False, objective, space, trials, _Kept(storage, name, on_space_change, pruner),
+        _Engine(seed, method, acquisition, batch, device), enqueue,
+        _How(workers, executor, timeout, progress, callback),
+    )  # fmt: skip
 
 
 def maximize(
@@ -132,6 +154,10 @@ def maximize(
     space: Space | Mapping[str, Any],
     trials: int = 50,
     *,
+    storage: object = None,
+    name: str | None = None,
+    on_space_change: str = "error",
+    pruner: object = None,
     workers: int | None = None,
     executor: Executor | None = None,
     timeout: float | None = None,
@@ -145,58 +171,278 @@ def maximize(
     callback: Callable[[Trial], None] | None = None,
 ) -> Result:
     """Find the configuration with the largest objective; everything else as `minimize`."""
-    optimizer = Optimizer(
-        space, seed=seed, method=method, acquisition=acquisition, batch=batch, device=device, maximize=True
-    )
-    optimizer.enqueue(enqueue)
-    return _run(objective, optimizer, trials, workers, executor, timeout, progress, callback)
+    return _optimize(
+        True, objective, space, trials, _Kept(storage, name, on_space_change, pruner),
+        _Engine(seed, method, acquisition, batch, device), enqueue,
+        _How(workers, executor, timeout, progress, callback),
+    )  # fmt: skip
 
 
-def _run(
+def run(
     objective: Objective,
-    optimizer: Optimizer,
-    trials: int,
-    workers: int | None,
-    executor: Executor | None,
-    timeout: float | None,
-    progress: bool | None,
-    callback: Callable[[Trial], None] | None,
+    study: "Study",
+    trials: int = 50,
+    *,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    timeout: float | None = None,
+    progress: bool | None = None,
+    callback: Callable[[Trial], None] | None = None,
 ) -> Result:
+    """Evaluate an objective for a study, until it has so many trials; everything else as `minimize`."""
+    how = _How(workers, executor, timeout, progress, callback)
+    return _run(objective, _Stored(study), trials, how)
+
+
+class _Engine(NamedTuple):
+    """Arguments of `Optimizer`."""
+
+    seed: int
+    method: str
+    acquisition: str
+    batch: str
+    device: str
+
+
+class _Kept(NamedTuple):
+    """Arguments of `Study` beyond those of `Optimizer`."""
+
+    storage: object
+    name: str | None
+    on_space_change: str
+    pruner: object
+
+
+class _How(NamedTuple):
+    """Arguments that say how to evaluate, and what to show."""
+
+    workers: int | None
+    executor: Executor | None
+    timeout: float | None
+    progress: bool | None
+    callback: Callable[[Trial], None] | None
+
+
+def _optimize(
+    maximize: bool,
+    objective: Objective,
+    space: Space | Mapping[str, Any],
+    trials: int,
+    kept: _Kept,
+    engine: _Engine,
+    enqueue: Sequence[Mapping[str, Any]],
+    how: _How,
+) -> Result:
+    if kept.storage is None and kept.name is not None:
+        raise ValueError(f"name={kept.name!r} needs a storage, such as storage='sqlite:///tuning.db'")
+    if kept.storage is None and kept.pruner is None and not takes_trial(objective):
+        optimizer = Optimizer(space, **engine._asdict(), maximize=maximize)
+        optimizer.enqueue(enqueue)
+        return _run(objective, _Fleeting(optimizer), trials, how)
+    from bayesopt.storage.study import Study
+
+    _check_arguments(objective, trials)
+    with Study(space, **kept._asdict(), **engine._asdict(), maximize=maximize) as study:
+        study.enqueue_new(enqueue)
+        return _run(objective, _Stored(study), trials, how)
+
+
+def _check_arguments(objective: Objective, trials: object) -> None:
     if not callable(objective):
         raise TypeError(f"objective must be callable with a configuration, got {objective!r}")
     if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
         raise ValueError(f"trials must be an integer >= 1, got {trials!r}")
-    trials = _possible(optimizer, trials)
-    line = _progress_line(sys.stderr.isatty() if progress is None else progress, trials)
-    with evaluations(objective, workers, executor, timeout) as under_way, line as show:
-        _Run(optimizer, under_way, trials, show, callback).pursue()
-    optimizer.forget(optimizer.pending)  # what an interrupt has left unevaluated
-    return Result(optimizer.trials, optimizer)
 
 
-def _possible(optimizer: Optimizer, trials: int) -> int:
+def takes_trial(objective: Objective) -> bool:
+    """Whether an objective wants the trial, as a second argument: one that is needed, or called `trial`.
+
+    >>> takes_trial(lambda config, trial: 0.0), takes_trial(lambda config, scale=1.0: 0.0)
+    (True, False)
+    """
+    try:
+        parameters = list(inspect.signature(objective).parameters.values())
+    except (TypeError, ValueError):  # a builtin, or nothing that can be called
+        return False
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return len(positional) > 1 and (positional[1].default is Parameter.empty or positional[1].name == "trial")
+
+
+def _run(objective: Objective, books: "_Books", trials: int, how: _How) -> Result:
+    _check_arguments(objective, trials)
+    reporting = takes_trial(objective)
+    books.check(how.executor, reporting)
+    trials = _possible(books, trials)
+    line = _progress_line(sys.stderr.isatty() if how.progress is None else how.progress, trials)
+    try:
+        with (
+            evaluations(objective, how.workers, how.executor, how.timeout, reporting) as under_way,
+            line as show,
+        ):
+            _Run(books, under_way, trials, show, how.callback).pursue()
+    finally:
+        books.forget()  # what an interrupt has left unevaluated
+    return books.result()
+
+
+def _possible(books: "_Books", trials: int) -> int:
     """So many trials, or as many as are enqueued where nothing else is proposed."""
-    if optimizer._method != "manual":
+    if books.optimizer._method != "manual":
         return trials
-    if not optimizer.enqueued:
+    if not books.enqueued:
         raise ValueError("method='manual' evaluates what is enqueued, and nothing is; pass enqueue=[config]")
-    return min(trials, len(optimizer.enqueued))
+    return min(trials, books.done + books.enqueued)
+
+
+class _Books(Protocol):
+    """Where trials come from and results go to."""
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """With the history as it is known."""
+
+    @property
+    def done(self) -> int:
+        """Number of results."""
+
+    @property
+    def enqueued(self) -> int:
+        """Number of configurations that somebody has chosen and that nobody has begun."""
+
+    def ask(self, count: int, running: int, total: int) -> list[tuple[Config, ReportingTrial | None]]:
+        """Up to `count` configurations to evaluate, of `total` in all; `running` are ours already."""
+
+    def tell(self, config: Config, trial: ReportingTrial | None, outcome: Outcome) -> Trial | None:
+        """Keep an outcome; None if it comes too late."""
+
+    def forget(self) -> None:
+        """Wait no longer for what was asked for."""
+
+    def check(self, executor: Executor | None, reporting: bool) -> None:
+        """Raise a TypeError if trials cannot report from where they are evaluated."""
+
+    def result(self) -> Result:
+        """What there is in the end."""
 
 
 @dataclass(frozen=True, eq=False)
+class _Fleeting:
+    """Books that end with this process."""
+
+    optimizer: Optimizer
+
+    @property
+    def done(self) -> int:
+        return len(self.optimizer.trials)
+
+    @property
+    def enqueued(self) -> int:
+        return len(self.optimizer.enqueued)
+
+    def ask(self, count: int, running: int, total: int) -> list[tuple[Config, ReportingTrial | None]]:
+        count = min(count, total - self.done - running)
+        return [(config, None) for config in self.optimizer.ask(count)] if count > 0 else []
+
+    def tell(self, config: Config, trial: ReportingTrial | None, outcome: Outcome) -> Trial:
+        """The trial that an outcome makes; one that is not a number is a failure too."""
+        value, error = _checked_outcome(outcome)
+        self.optimizer._commit(self.optimizer._checked(config, value), outcome.seconds, error)
+        return self.optimizer.trials[-1]
+
+    def forget(self) -> None:
+        self.optimizer.forget(self.optimizer.pending)
+
+    def check(self, executor: Executor | None, reporting: bool) -> None:
+        pass  # nobody reports
+
+    def result(self) -> Result:
+        return Result(self.optimizer.trials, self.optimizer)
+
+
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """The books of a `Study`. A storage that fails is asked again for a while: it may be restarting."""
+
+    study: "Study"
+
+    @property
+    def optimizer(self) -> Optimizer:
+        return self.study._optimizer
+
+    @property
+    def done(self) -> int:
+        return len(self.study._trials)
+
+    @property
+    def enqueued(self) -> int:
+        return len(self.study.enqueued)
+
+    def ask(self, count: int, running: int, total: int) -> list[tuple[Config, ReportingTrial | None]]:
+        trials = _patiently(lambda: self.study._ask(count, watched=True, total=total))
+        return [(dict(trial.config), trial) for trial in trials]
+
+    def tell(self, config: Config, trial: ReportingTrial | None, outcome: Outcome) -> Trial | None:
+        from bayesopt.storage.study import LostTrialError
+
+        assert trial is not None
+        value, error = _checked_outcome(outcome)
+        try:
+            return _patiently(
+                lambda: self.study.tell(
+                    trial.number, value, pruned=outcome.pruned, error=error, seconds=outcome.seconds
+                )
+            )
+        except LostTrialError as lost:
+            log.warning("a result is dropped: %s", lost)
+            return None
+
+    def forget(self) -> None:
+        self.study._forget_mine()
+
+    def check(self, executor: Executor | None, reporting: bool) -> None:
+        if reporting and isinstance(executor, ProcessPoolExecutor):
+            context = executor._mp_context
+            self.study.check_reachable(context is not None and context.get_start_method() == "fork")
+
+    def result(self) -> Result:
+        return Result(self.study.trials, self.study._optimizer)
+
+
+_PATIENCE = 600.0  # seconds that a storage may be out of reach
+
+
+def _patiently(action: Callable[[], T]) -> T:
+    """Try again, less and less often, while the database does not answer."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import InterfaceError, OperationalError
+
+    deadline, pause = time.monotonic() + _PATIENCE, 0.5
+    while True:
+        try:
+            return action()
+        except (StorageInternalError, InterfaceError, OperationalError) as error:
+            if time.monotonic() + pause > deadline:
+                raise
+            log.warning("the storage does not answer, trying again in %.0f s: %s", pause, error)
+        time.sleep(pause)
+        pause = min(2 * pause, 30.0)
+
+
+@dataclass(eq=False)
 class _Run:
     """The loop: ask when a worker is free, tell when an evaluation is finished."""
 
-    optimizer: Optimizer
+    books: _Books
     under_way: Evaluations
     trials: int
     show: Callable[[Optimizer, int], None]
     callback: Callable[[Trial], None] | None
+    not_before: float = 0.0  # when to ask again, after there was nothing to do
 
     def pursue(self) -> None:
         """Make trials until there are enough, or no more can be made, or somebody presses Ctrl-C."""
         try:
-            while len(self.optimizer.trials) < self.trials and not self.under_way.ending:
+            while self.books.done < self.trials and not self.under_way.ending:
                 self.ask()
                 self.tell()
             if self.under_way.broken is not None:
@@ -209,7 +455,7 @@ class _Run:
         """Ask no more, but wait for what is running; unless somebody presses Ctrl-C again."""
         try:
             self.under_way.interrupted = True
-            note = f"interrupted after {len(self.optimizer.trials)} of {self.trials} trials"
+            note = f"interrupted after {self.books.done} of {self.trials} trials"
             if running := self.under_way.running:
                 note += f"; waiting for {running} running evaluations, press Ctrl-C again to abandon them"
             log.warning("%s", note)
@@ -219,45 +465,48 @@ class _Run:
             self.under_way.abandon()
 
     def explain(self, broken: RuntimeError) -> None:
-        if not self.optimizer.trials:
+        if not self.books.done:
             raise broken
-        log.error("stopped after %d of %d trials: %s", len(self.optimizer.trials), self.trials, broken)
+        log.error("stopped after %d of %d trials: %s", self.books.done, self.trials, broken)
 
     def drain(self) -> None:
         while self.under_way.running:
             self.tell()
 
     def ask(self) -> None:
-        wanted = self.trials - len(self.optimizer.trials) - self.under_way.running
-        count = min(wanted, self.under_way.free)
-        if count < 1:
+        free, running = self.under_way.free, self.under_way.running
+        if free < 1 or time.monotonic() < self.not_before:
             return
-        configs = self.optimizer.ask(count)
-        self.show(self.optimizer, self.under_way.running + count)
-        for config in configs:
-            self.under_way.start(config)
+        jobs = self.books.ask(free, running, self.trials)
+        if not jobs:  # others are at the rest; one of them may die
+            self.not_before = time.monotonic() + _IDLE
+            return
+        self.show(self.books.optimizer, running + len(jobs))
+        for config, trial in jobs:
+            self.under_way.start(config, trial)
 
     def tell(self) -> None:
-        for config, outcome in self.under_way.finished():
-            trial = _told(self.optimizer, config, outcome)
-            self.show(self.optimizer, self.under_way.running)
-            if self.callback is not None:
-                self.callback(trial)
+        if not self.under_way.running:
+            time.sleep(max(0.0, self.not_before - time.monotonic()))
+        for config, trial, outcome in self.under_way.finished():
+            told = self.books.tell(config, trial, outcome)
+            self.not_before = 0.0
+            self.show(self.books.optimizer, self.under_way.running)
+            if told is not None and told.error is not None:
+                reason = outcome.reason or told.error
+                log.warning("trial %d failed: %s", told.number, reason.partition("\n")[0])
+            if told is not None and self.callback is not None:
+                self.callback(told)
 
 
-def _told(optimizer: Optimizer, config: Config, outcome: Outcome) -> Trial:
-    """The trial that an outcome makes; one that is not a number is a failure too."""
-    error, reason = outcome.error, outcome.reason
+def _checked_outcome(outcome: Outcome) -> tuple[float | None, str | None]:
+    """A number, or None and what is wrong: the error of the evaluation, or that it returned no number."""
+    if outcome.error is not None:
+        return None, outcome.error
     try:
-        results = optimizer._checked(config, outcome.value)
+        return _checked_value(outcome.value), None
     except Exception as exception:  # noqa: BLE001 - what an objective returns may raise anything when looked at
-        error = reason = f"{type(exception).__name__}: {exception}"
-        results = optimizer._checked(config, None)
-    optimizer._commit(results, outcome.seconds, error)
-    trial = optimizer.trials[-1]
-    if error is not None:
-        log.warning("trial %d failed: %s", trial.number, reason.partition("\n")[0])
-    return trial
+        return None, f"{type(exception).__name__}: {exception}"
 
 
 @contextmanager

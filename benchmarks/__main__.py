@@ -11,7 +11,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-COMMANDS = ("speed", "quality", "scaling", "replicates", "efficiency", "batch", "workers", "failures")
+COMMANDS = (
+    "speed",
+    "quality",
+    "scaling",
+    "replicates",
+    "efficiency",
+    "batch",
+    "workers",
+    "failures",
+    "durability",
+)
 
 #: Commands with arguments of their own, and their modules.
 TOOLS = {"run": "run", "report": "page", "ablate": "ablation", "standing": "standing", "list": "list"}

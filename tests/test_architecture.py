@@ -35,6 +35,7 @@ LAYERS = (
     ("optimizer",),
     ("replicates",),
     ("workers",),
+    ("storage",),
     ("study",),
     ("interop", "cli", "demo", "plots"),
 )
@@ -53,6 +54,7 @@ LAZY = (
     "ray",
     "rich",
     "sklearn",
+    "sqlalchemy",
 )
 
 

@@ -107,7 +107,7 @@ def test_the_order_of_telling_what_was_asked_does_not_matter(space):
 @spaces
 @pytest.mark.parametrize(("scale", "shift"), [(1024.0, 0.0), (1e-3, 0.0), (1.0, 5.0), (37.0, -11.0)])
 def test_scaling_and_shifting_the_outcomes_does_not_matter(space, scale, shift):
-    """To the default a shift may matter in the last digits: it looks at improvements that a shift rounds off."""
+    """To the default a shift may matter in the end: it goes by improvements that a shift rounds off."""
     method = "gp" if shift else "auto"
     opt, other = (Optimizer(space, seed=5, method=method) for _ in range(2))
     for _ in range(14):

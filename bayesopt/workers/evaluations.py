@@ -20,11 +20,11 @@ from functools import partial
 
 from bayesopt.workers.pool import WorkerProcesses
 from bayesopt.workers.process import WorkerStartError, pickled
-from bayesopt.workers.worker import Config, Outcome, evaluate, failure
+from bayesopt.workers.worker import Config, Outcome, ReportingTrial, evaluate, failure
 
 log = logging.getLogger("bayesopt")
 
-Objective = Callable[[Config], object]
+Objective = Callable[..., object]  # of a configuration, or of it and its trial
 
 _GLANCE = 1.0  # seconds between two looks; on Windows a Ctrl-C is noticed only then
 _CLOSE_GLANCE = 0.05  # the same while an evaluation with a timeout may be about to start
@@ -33,6 +33,7 @@ _CLOSE_GLANCE = 0.05  # the same while an evaluation with a timeout may be about
 @dataclass(eq=False)
 class _Run:
     config: Config
+    trial: ReportingTrial | None
     submitted: float
     started: float | None  # None while it may be waiting for a worker of the executor
 
@@ -47,6 +48,7 @@ class Evaluations:
             stays taken until it ends, or others would queue up behind it; what it returns is ignored.
         starts_known: whether `running()` of a future says that its evaluation has started; if not, it is
             taken to start when it is submitted.
+        reporting: whether the objective takes the trial as well.
 
     Attributes:
         interrupted: set by whoever wants no more evaluations to be started.
@@ -55,10 +57,11 @@ class Evaluations:
 
     def __init__(
         self,
-        submit: Callable[[Config], Future[Outcome]],
+        submit: Callable[[Config, ReportingTrial | None], Future[Outcome]],
         slots: int,
         timeout: float | None = None,
         starts_known: bool = False,
+        reporting: bool = False,
     ) -> None:
         self.interrupted = False
         self.broken: RuntimeError | None = None
@@ -66,6 +69,7 @@ class Evaluations:
         self._slots = slots
         self._timeout = math.inf if timeout is None else timeout
         self._starts_known = starts_known
+        self._reporting = reporting
         self._runs: dict[Future[Outcome], _Run] = {}
         self._given_up: set[Future[Outcome]] = set()
         self._warned = False
@@ -85,22 +89,23 @@ class Evaluations:
         """Number of evaluations that can be started now."""
         return 0 if self.ending else self._slots - len(self._runs) - len(self._given_up)
 
-    def start(self, config: Config) -> None:
-        """Start an evaluation, unless the executor takes no more."""
+    def start(self, config: Config, trial: ReportingTrial | None = None) -> bool:
+        """Start an evaluation, unless the executor takes no more; whether it has been started."""
         now = time.monotonic()
         try:
-            future = self._submit(dict(config))
+            future = self._submit(dict(config), trial if self._reporting else None)
         except RuntimeError as error:  # broken or shut down
             self._break(error)
-            return
+            return False
         if not isinstance(future, Future):
             raise TypeError(
                 f"executor.submit must return a concurrent.futures.Future, got {type(future).__name__}; "
                 "of a Dask client pass client.get_executor()"
             )
-        self._runs[future] = _Run(config, now, None if self._starts_known else now)
+        self._runs[future] = _Run(config, trial, now, None if self._starts_known else now)
+        return True
 
-    def finished(self) -> Iterator[tuple[Config, Outcome]]:
+    def finished(self) -> Iterator[tuple[Config, ReportingTrial | None, Outcome]]:
         """Wait until one finishes, for a moment at most; then all that did or took too long, oldest first."""
         self._wait()
         overdue = {future for future, run in self._runs.items() if self._seconds_left(run) <= 0}
@@ -108,7 +113,7 @@ class Evaluations:
             run = self._runs.pop(future)
             outcome = self._outcome(future, run)
             if outcome is not None:
-                yield run.config, outcome
+                yield run.config, run.trial, outcome
 
     def abandon(self) -> None:
         """Wait for nothing any more."""
@@ -168,7 +173,11 @@ class Evaluations:
 
 @contextmanager
 def evaluations(
-    objective: Objective, workers: int | None, executor: Executor | None, timeout: float | None
+    objective: Objective,
+    workers: int | None,
+    executor: Executor | None,
+    timeout: float | None,
+    reporting: bool = False,
 ) -> Iterator[Evaluations]:
     """Evaluations in this thread, in worker processes, or on an executor; in the end they are abandoned.
 
@@ -177,6 +186,7 @@ def evaluations(
         workers: how many at once; by default one, or as many as the executor has workers.
         executor: where to evaluate instead; it is not shut down.
         timeout: seconds for one evaluation.
+        reporting: whether the objective takes the trial as well.
 
     Raises:
         ValueError, TypeError: an argument is not valid, or the objective cannot be sent to worker processes.
@@ -188,33 +198,35 @@ def evaluations(
         raise ValueError(f"timeout must be a number of seconds > 0, or None for no limit, got {timeout!r}")
     with ExitStack() as stack:
         if executor is not None:
-            under_way = _on_executor(objective, executor, slots, timeout)
+            under_way = _on_executor(objective, executor, slots, timeout, reporting)
         elif slots == 1 and timeout is None:
-            under_way = Evaluations(partial(_here, objective), 1)
+            under_way = Evaluations(partial(_here, objective), 1, reporting=reporting)
         else:
             processes = stack.enter_context(WorkerProcesses(objective, slots, timeout))
-            under_way = Evaluations(processes.submit, slots)
+            under_way = Evaluations(processes.submit, slots, reporting=reporting)
         stack.callback(under_way.abandon)
         yield under_way
 
 
-def _here(objective: Objective, config: Config) -> Future[Outcome]:
+def _here(objective: Objective, config: Config, trial: ReportingTrial | None) -> Future[Outcome]:
     """Evaluate in this thread, where a debugger works and Ctrl-C ends the evaluation."""
     future: Future[Outcome] = Future()
-    future.set_result(evaluate(objective, config))
+    future.set_result(evaluate(objective, config, trial))
     return future
 
 
-def _on_executor(objective: Objective, executor: Executor, slots: int, timeout: float | None) -> Evaluations:
+def _on_executor(
+    objective: Objective, executor: Executor, slots: int, timeout: float | None, reporting: bool
+) -> Evaluations:
     if isinstance(executor, ProcessPoolExecutor):
         pickled(objective)  # or each evaluation would fail for the same reason
     # The futures of others, such as Dask's, may be "pending" until they are done.
     starts_known = isinstance(executor, ProcessPoolExecutor | ThreadPoolExecutor)
 
-    def submit(config: Config) -> Future[Outcome]:
-        return executor.submit(evaluate, objective, config)
+    def submit(config: Config, trial: ReportingTrial | None) -> Future[Outcome]:
+        return executor.submit(evaluate, objective, config, trial)
 
-    return Evaluations(submit, slots, timeout, starts_known)
+    return Evaluations(submit, slots, timeout, starts_known, reporting)
 
 
 def _checked_workers(workers: object, executor: object) -> int:

@@ -19,7 +19,7 @@ from threading import Lock, Thread
 from typing import Self
 
 from bayesopt.workers.process import UNGUARDED, WorkerProcess, WorkerStartError, pickled
-from bayesopt.workers.worker import Config, Outcome
+from bayesopt.workers.worker import Config, Outcome, ReportingTrial
 
 _THREADS = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS",
@@ -43,15 +43,13 @@ class WorkerProcesses:
         TypeError: the objective cannot be pickled.
     """
 
-    def __init__(
-        self, objective: Callable[[Config], object], count: int, timeout: float | None = None
-    ) -> None:
+    def __init__(self, objective: Callable[..., object], count: int, timeout: float | None = None) -> None:
         if getattr(multiprocessing.current_process(), "_inheriting", False):
             # A worker of a script without a main guard has come to the very call that started it.
             os._exit(UNGUARDED)
         payload, environment = pickled(objective), _thread_limits(count)
         self._workers = [_Worker(payload, environment, timeout) for _ in range(count)]
-        self._jobs: SimpleQueue[tuple[Future[Outcome], Config] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Future[Outcome], Config, ReportingTrial | None] | None] = SimpleQueue()
         self._threads = [Thread(target=self._feed, args=(each,), daemon=True) for each in self._workers]
         for thread in self._threads:
             thread.start()
@@ -63,14 +61,14 @@ class WorkerProcesses:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def submit(self, config: Config) -> Future[Outcome]:
+    def submit(self, config: Config, trial: ReportingTrial | None = None) -> Future[Outcome]:
         """Evaluate a configuration as soon as a process is free.
 
         The future raises `WorkerStartError` if no process could be started for it; whatever else goes wrong
         is part of the outcome.
         """
         future: Future[Outcome] = Future()
-        self._jobs.put((future, config))
+        self._jobs.put((future, config, trial))
         return future
 
     def close(self) -> None:
@@ -94,11 +92,11 @@ class WorkerProcesses:
             resource_tracker.ensure_running()
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         while (job := self._jobs.get()) is not None:
-            future, config = job
+            future, config, trial = job
             if not future.set_running_or_notify_cancel():
                 continue
             try:
-                future.set_result(worker.evaluate(config))
+                future.set_result(worker.evaluate(config, trial))
             except Exception as exception:  # noqa: BLE001 - whoever waits for the future gets it
                 future.set_exception(exception)
         worker.leave()
@@ -115,11 +113,11 @@ class _Worker:
         self._lock = Lock()  # stop() comes from another thread
         self._busy = self._stopped = False
 
-    def evaluate(self, config: Config) -> Outcome:
+    def evaluate(self, config: Config, trial: ReportingTrial | None) -> Outcome:
         process = self._occupy()
         try:
             process.load(self._objective)
-            return process.evaluate(config, self._timeout)
+            return process.evaluate(config, trial, self._timeout)
         finally:
             with self._lock:
                 self._busy = False

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 from threading import Lock
+from typing import Any
 
 from bayesopt.workers import worker
-from bayesopt.workers.worker import Config, Outcome, failure
+from bayesopt.workers.worker import QUESTION, Config, Outcome, ReportingTrial, failure
 
 log = logging.getLogger("bayesopt")
 
@@ -85,18 +86,31 @@ class WorkerProcess:
             raise WorkerStartError(f"worker processes cannot load the objective ({problem}): {_REMEDY}")
         self._loaded = True
 
-    def evaluate(self, config: Config, timeout: float | None) -> Outcome:
+    def evaluate(
+        self, config: Config, trial: ReportingTrial | None = None, timeout: float | None = None
+    ) -> Outcome:
         """Evaluate; that the process died, or was killed for taking too long, is part of the outcome."""
         start = time.monotonic()
         try:
-            self._connection.send_bytes(pickle.dumps(config))
-            return _unpickled(self._receive(timeout), start)
+            self._connection.send_bytes(pickle.dumps((config, None if trial is None else trial.number)))
+            return _unpickled(self._outcome(trial, timeout), start)
         except TimeoutError:
             reason = f"evaluation exceeded timeout of {timeout:g} s and was stopped"
         except (EOFError, OSError):
             reason = f"worker process died ({_exit_text(self._exit_code())})"
         self.kill()
         return Outcome(None, time.monotonic() - start, reason, reason)
+
+    def _outcome(self, trial: ReportingTrial | None, timeout: float | None) -> bytes:
+        """The outcome, still pickled; questions that come before are answered."""
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if timeout is None else max(deadline - time.monotonic(), 0.0)
+            message = self._receive(left)
+            if message[:1] != QUESTION:
+                return message[1:]
+            assert trial is not None  # who has none cannot ask
+            self._connection.send_bytes(_answer(trial, *pickle.loads(message[1:])))
 
     def _receive_first(self) -> bytes:
         while True:
@@ -165,6 +179,17 @@ def pickled(objective: Callable[[Config], object]) -> bytes:
         raise TypeError(
             f"objective {objective!r} cannot be sent to worker processes ({error}): {_REMEDY}"
         ) from error
+
+
+def _answer(trial: ReportingTrial, method: str, *arguments: Any) -> bytes:
+    """What the trial says, and what it raises, as a worker process expects it."""
+    try:
+        return pickle.dumps((getattr(trial, method)(*arguments), None))
+    except Exception as exception:  # noqa: BLE001 - it is raised in the objective
+        try:
+            return pickle.dumps((None, exception))
+        except Exception:  # noqa: BLE001 - a database's error may not travel; what it says does
+            return pickle.dumps((None, RuntimeError(f"{type(exception).__name__}: {exception}")))
 
 
 def _unpickled(outcome: bytes, start: float) -> Outcome:

@@ -17,9 +17,25 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 Config = dict[str, Any]
+
+
+class TrialPruned(Exception):  # noqa: N818 - as in Optuna: it is not an error
+    """Raised by an objective that follows the advice to stop early."""
+
+
+class ReportingTrial(Protocol):
+    """What an objective with two arguments gets as the second one."""
+
+    number: int
+    config: Config
+    advised: bool
+
+    def report(self, value: float, step: int) -> None: ...
+
+    def should_prune(self) -> bool: ...
 
 
 class Outcome(NamedTuple):
@@ -30,12 +46,14 @@ class Outcome(NamedTuple):
         seconds: how long it took.
         error: what went wrong in full, mostly a traceback; None if nothing did.
         reason: the same in brief.
+        pruned: whether it was stopped early, on advice.
     """
 
     value: object
     seconds: float
     error: str | None = None
     reason: str = ""
+    pruned: bool = False
 
 
 def failure(exception: BaseException, seconds: float) -> Outcome:
@@ -45,9 +63,12 @@ def failure(exception: BaseException, seconds: float) -> Outcome:
 
 
 def evaluate(
-    objective: Callable[[Config], object], config: Config, caught: type[BaseException] = Exception
+    objective: Callable[..., object],
+    config: Config,
+    trial: ReportingTrial | None = None,
+    caught: type[BaseException] = Exception,
 ) -> Outcome:
-    """Call the objective; whatever it raises is part of the outcome.
+    """Call the objective, with the trial if there is one; whatever it raises is part of the outcome.
 
     >>> evaluate(lambda config: 2 * config["x"], {"x": 3}).value
     6
@@ -56,10 +77,15 @@ def evaluate(
     """
     start = time.monotonic()
     try:
-        value = _unwrapped(objective(config))
+        value = _unwrapped(objective(config) if trial is None else objective(config, trial))
     except caught as exception:
-        return failure(exception, time.monotonic() - start)
-    return Outcome(value, time.monotonic() - start)
+        seconds = time.monotonic() - start
+        # By its name: Optuna's is welcome too, and in a worker process this file is loaded twice.
+        if any(kind.__name__ == TrialPruned.__name__ for kind in type(exception).__mro__):
+            return Outcome(None, seconds, pruned=True)
+        return failure(exception, seconds)
+    pruned = value is None and trial is not None and trial.advised
+    return Outcome(value, time.monotonic() - start, pruned=pruned)
 
 
 def _unwrapped(value: Any) -> object:
@@ -72,6 +98,36 @@ def _unwrapped(value: Any) -> object:
     return value if shape is None or math.prod(shape) != 1 else value.item()
 
 
+#: First byte of what a worker process sends while it evaluates: a question about its trial, or the outcome.
+QUESTION, OUTCOME = b"?", b"="
+
+
+class RemoteTrial:
+    """A trial in a worker process: it is the parent that reports to the study, and asks its pruner."""
+
+    def __init__(self, connection: Connection, number: int, config: Config) -> None:
+        self.number = number
+        self.config = dict(config)
+        self.advised = False
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def report(self, value: float, step: int) -> None:
+        self._ask("report", _unwrapped(value), _unwrapped(step))
+
+    def should_prune(self) -> bool:
+        self.advised = bool(self._ask("should_prune"))
+        return self.advised
+
+    def _ask(self, *question: object) -> object:
+        with self._lock:
+            self._connection.send_bytes(QUESTION + pickle.dumps(question))
+            answer, problem = pickle.loads(self._connection.recv_bytes())
+        if problem is not None:
+            raise problem
+        return answer
+
+
 def serve(connection: Connection) -> None:
     """Take an objective and answer what is wrong with it, if anything; then answer configurations."""
     _detach()
@@ -79,8 +135,10 @@ def serve(connection: Connection) -> None:
         objective, problem = _unpickled(connection.recv_bytes())
         connection.send_bytes(pickle.dumps(problem))
         while not problem:
-            config = pickle.loads(connection.recv_bytes())
-            connection.send_bytes(_packed(evaluate(objective, config, caught=BaseException)))
+            config, number = pickle.loads(connection.recv_bytes())
+            trial = None if number is None else RemoteTrial(connection, number, config)
+            outcome = evaluate(objective, config, trial, caught=BaseException)
+            connection.send_bytes(OUTCOME + _packed(outcome))
 
 
 def _unpickled(objective: bytes) -> tuple[Any, str]:

@@ -1,0 +1,729 @@
+"""A study that lasts: `Study`, ask and tell on an Optuna storage.
+
+The storage holds everything; a `Study` is a view of it, with an `Optimizer` that replays what it reads there.
+What is proposed is therefore what a single `Optimizer` with the same seed and history would propose, whoever
+asks, and whoever has been killed meanwhile.
+"""
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self, overload
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.pruners import BasePruner
+from optuna.storages import InMemoryStorage, _CachedStorage
+from optuna.study import Study as OptunaStudy
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from bayesopt.optimizer import Optimizer, _checked_value, checked_count
+from bayesopt.space import Space
+from bayesopt.storage import owners
+from bayesopt.storage.changes import differences
+from bayesopt.storage.database import DatabaseLedger
+from bayesopt.storage.distributions import distributions
+from bayesopt.storage.ledger import (
+    ABANDONED,
+    ERROR,
+    Entry,
+    Ledger,
+    MemoryLedger,
+    Place,
+    TurnLostError,
+    Verdict,
+    Write,
+)
+from bayesopt.storage.opening import Storage, close_storage, open_storage
+from bayesopt.storage.trial import RunningTrial, checked_pruner
+from bayesopt.trials import Config, Trial
+
+log = logging.getLogger("bayesopt")
+
+#: System attribute of a study: its space and what else the proposals depend on.
+SETTINGS = "bayesopt:study"
+
+#: System attributes of a trial: its place in the order of asking; the process that evaluates it.
+ASKED_AT, OWNER = "bayesopt:asked_at", "bayesopt:owner"
+
+#: Optuna's own, on a trial that is tried again: the numbers of the failed ones, and the first of them.
+RETRIES, RETRY_OF = "retry_history", "failed_trial"
+
+#: Optuna's own, on a waiting trial: its configuration, or a part of it.
+FIXED = "fixed_params"
+
+HEARTBEAT = 15  # seconds
+
+_FORMAT = 1
+_LONGEST_NAME = 512  # of what Optuna's tables can hold
+_DEFAULTS = {"seed": 0, "method": "auto", "acquisition": "log_ei", "batch": "auto"}
+_ON_CHANGE = ("error", "extend")
+
+
+@dataclass(eq=False)
+class _Open:
+    """A trial that has not ended, as far as we know.
+
+    `config` is None for one that is waiting, or that Optuna has begun without saying all of its parameters.
+    """
+
+    place: Place
+    config: Config | None = None
+    at: int | None = None
+    owner: owners.Owner | None = None
+    retries: tuple[int, ...] = ()
+    enqueued: Mapping[str, Any] = field(default_factory=dict)  # for one that is waiting
+    began: float = field(default_factory=time.time)
+
+
+class Study:
+    """Ask and tell on a storage, by any number of processes. Safe to share between threads.
+
+    Every `ask` and `tell` is in the storage before it returns. Those who ask take turns, so nobody gets what
+    another is evaluating, and everybody learns from all results. A process that dies is noticed, at once on
+    the same machine and by its missing heartbeats on another; the next `ask` of anybody then takes its
+    trials over.
+
+    On the storage this is an ordinary Optuna study: parameters, values, states, pruners and heartbeats are
+    Optuna's. A trial that is tried again leaves a failed one behind, as with Optuna's
+    `RetryHeartbeatStaleTrialCallback`; that is no result, and not listed here. Configurations that were
+    enqueued through Optuna come first; a waiting trial whose parameters are not a configuration of the space
+    fails.
+
+    Args:
+        space: a `Space`, or a dict of parameters; None for the space of a study that exists.
+        storage: `"sqlite:///tuning.db"`, `"postgresql://user:password@host/database"`, an optuna
+            `RDBStorage` or `InMemoryStorage`; None for the memory of this process.
+        name: of the study; needed unless the storage is memory.
+        seed, method, acquisition, batch: see `Optimizer`; None for what the study has, or the default. The
+            seed of a study cannot change; the others can, for the proposals to come.
+        device: see `Optimizer`.
+        maximize: whether larger outcomes are better; None for what the study says, or False.
+        pruner: an Optuna pruner, or "median", "asha" or "hyperband"; None never stops a trial early. Not
+            stored.
+        on_space_change: what to do if the study has another space: "error", or "extend" it to the given one,
+            which must hold all old trials.
+        heartbeat: seconds between two signs of life; after four without one, a process is dead. Processes
+            that share a study should agree.
+        max_retries: how often a configuration is tried again whose worker died. After that it has failed.
+
+    Raises:
+        ValueError, TypeError: an argument is not valid, or does not go with the study there is; nothing is
+            changed then.
+        ConnectionError: the storage cannot be reached.
+
+    >>> from bayesopt import Float
+    >>> with Study({"x": Float(-1.0, 1.0)}) as study:
+    ...     for _ in range(12):
+    ...         trial = study.ask()
+    ...         _ = study.tell(trial, (trial.config["x"] - 0.3) ** 2)
+    ...     abs(study.best.config["x"] - 0.3) < 0.01
+    True
+    """
+
+    def __init__(
+        self,
+        space: Space | Mapping[str, Any] | None = None,
+        *,
+        storage: object = None,
+        name: str | None = None,
+        seed: int | None = None,
+        method: str | None = None,
+        acquisition: str | None = None,
+        batch: str | None = None,
+        device: str = "auto",
+        maximize: bool | None = None,
+        pruner: object = None,
+        on_space_change: str = "error",
+        heartbeat: int = HEARTBEAT,
+        max_retries: int = 3,
+    ) -> None:
+        given = {"seed": seed, "method": method, "acquisition": acquisition, "batch": batch}
+        wanted = None if space is None else Space(space)
+        if wanted is not None:  # whatever is wrong with the settings is found before anything is stored
+            distributions(wanted)
+            Optimizer(wanted, **_filled(given, _DEFAULTS), device=device)
+        _check_options(storage, name, on_space_change, heartbeat, max_retries)
+        self._pruner = checked_pruner(pruner)
+        self._max_retries = max_retries
+        self._lock = threading.RLock()
+        self._owned = isinstance(storage, str)
+        self._storage = open_storage(storage, heartbeat, must_exist=wanted is None)
+        try:
+            self._study = _find(self._storage, name, wanted is not None, maximize, self._pruner)
+            self._study_id = self._study._study_id
+            settings = self._agree(wanted, given, on_space_change)
+            self.space = Space.from_dict(settings.pop("space"))
+            self._optimizer = Optimizer(self.space, **settings, device=device, maximize=self.maximize)
+        except BaseException:
+            self.close()
+            raise
+        self._ledger = self._new_ledger(self.space)
+        self._open: dict[int, _Open] = {}
+        self._trials: dict[int, Trial] = {}  # the results, by number
+        self._known: set[int] = set()  # numbers of all trials that we have seen
+        self._seen = 0  # below this, all are known
+        self._mine: dict[int, int] = {}  # trials that live as long as this process: key by number
+        self._heart = owners.Heart(self._beat, heartbeat)
+        self._stale: tuple[float, frozenset[int]] = -math.inf, frozenset()
+        self._heartbeat = heartbeat
+        self._beating = _with_heartbeat(self._storage)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Study({self.name!r}, {len(self._trials)} trials, {len(self._open)} open)"
+
+    def close(self) -> None:
+        """Let go of the storage. Trials of this study that are still running will be taken for lost."""
+        if heart := getattr(self, "_heart", None):
+            heart.stop()
+        if self._owned:
+            close_storage(self._storage)
+
+    # ----------------------------------------------------------------------------------------- what there is
+
+    @property
+    def name(self) -> str:
+        """Name of the study."""
+        return self._study.study_name
+
+    @property
+    def maximize(self) -> bool:
+        """Whether larger outcomes are better."""
+        return self._study.direction == StudyDirection.MAXIMIZE
+
+    @property
+    def optuna(self) -> OptunaStudy:
+        """The same study for Optuna: for its plots, its importances, its data frames."""
+        return self._study
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The engine, with everything that the storage holds by now. What it is asked for is not stored."""
+        with self._lock:
+            self._sync()
+            return self._optimizer
+
+    @property
+    def trials(self) -> list[Trial]:
+        """The results, by number: finished, failed and pruned trials."""
+        with self._lock:
+            self._sync()
+            return [self._trials[number] for number in sorted(self._trials)]
+
+    @property
+    def running(self) -> dict[int, Config]:
+        """The configurations under evaluation, by number of the trial; anybody's."""
+        with self._lock:
+            self._sync()
+            return {n: dict(each.config) for n, each in self._open.items() if each.config is not None}
+
+    @property
+    def enqueued(self) -> list[dict[str, Any]]:
+        """What is to be tried before anything else and nobody has begun, the next one first."""
+        with self._lock:
+            self._sync()
+            waiting = [
+                each for _, each in sorted(self._open.items()) if each.place.state == TrialState.WAITING
+            ]
+            return [dict(each.enqueued) for each in waiting]
+
+    @property
+    def best(self) -> Trial | None:
+        """The finished trial with the best value; None before the first success."""
+        return self.optimizer.best
+
+    # ------------------------------------------------------------------------------------------- ask and tell
+
+    @overload
+    def ask(self, *, watched: bool = True) -> RunningTrial: ...
+    @overload
+    def ask(self, q: int, *, watched: bool = True) -> list[RunningTrial]: ...
+    def ask(self, q: int | None = None, *, watched: bool = True) -> RunningTrial | list[RunningTrial]:
+        """A trial to evaluate, or a list of q; each is running until it is told or forgotten.
+
+        Args:
+            q: how many.
+            watched: whether the trial lives and dies with this process: if it ends before the trial is told,
+                others try again. If not, the trial is waited for without limit; anybody may tell it by its
+                number, at any time.
+        """
+        trials: list[RunningTrial] = []
+        count = 1 if q is None else checked_count(q)
+        while len(trials) < count:  # somebody else may be faster with a trial that was there already
+            trials += self._ask(count - len(trials), watched)
+        return trials[0] if q is None else trials
+
+    def tell(
+        self,
+        trial: RunningTrial | int | Mapping[str, Any],
+        value: object = None,
+        *,
+        pruned: bool = False,
+        error: str | None = None,
+        seconds: float | None = None,
+    ) -> Trial:
+        """Report an outcome.
+
+        Args:
+            trial: what `ask` returned, or its number; or a configuration: the oldest running trial of it, or,
+                if there is none, a result from elsewhere.
+            value: the outcome; None, nan or an infinity if the evaluation failed.
+            pruned: the evaluation was stopped early; its value is the last one that it reported.
+            error: what went wrong, if it failed.
+            seconds: how long it took; by default, since it was asked for.
+
+        Raises:
+            ValueError, TypeError: not a running trial, not a valid configuration, not a number.
+            LostTrialError: the trial was taken from a worker that seemed dead.
+        """
+        outcome = _checked_value(value)
+        with self._lock:
+            place = self._running_place(trial)
+            if pruned:
+                outcome = self._last_report(place.trial_id)
+            state = (
+                TrialState.PRUNED if pruned else TrialState.FAIL if outcome is None else TrialState.COMPLETE
+            )
+            stored = self._ledger.finish(place.trial_id, state, outcome, error)
+            self._mine.pop(place.number, None)
+            if not stored:
+                self._sync()
+                raise LostTrialError(_lost(place.number))
+            begun = self._open.pop(place.number)
+            assert begun.config is not None
+            if seconds is None:
+                seconds = time.time() - begun.began
+            result = Trial(place.number, begun.config, outcome, seconds, error, pruned)
+            self._keep(result, begun.at)
+            return result
+
+    def forget(self, trial: RunningTrial | int) -> None:
+        """Give up waiting for a trial: it is no result, and its configuration may be proposed again.
+
+        Raises:
+            ValueError, TypeError: not a running trial.
+            LostTrialError: as for `tell`.
+        """
+        with self._lock:
+            place = self._running_place(trial)
+            try:
+                self._storage.set_trial_system_attr(place.trial_id, ABANDONED, True)
+                self._storage.set_trial_state_values(place.trial_id, TrialState.FAIL)
+            except UpdateFinishedTrialError:
+                raise LostTrialError(_lost(place.number)) from None
+            finally:
+                self._mine.pop(place.number, None)
+                self._sync()
+
+    def check_reachable(self, forked: bool) -> None:
+        """Raise a TypeError if trials cannot report from other processes, or from such that are forked."""
+        if isinstance(self._storage, InMemoryStorage):
+            raise TypeError(
+                "trials of a study in memory cannot report from the processes of an executor: pass a "
+                "storage, such as storage='sqlite:///tuning.db', or workers= instead of executor="
+            )
+        if forked and self._storage._backend.engine.dialect.name == "sqlite":
+            raise TypeError(
+                "trials of an SQLite study cannot report from forked processes: use workers= instead of "
+                "executor=, or ProcessPoolExecutor(mp_context=multiprocessing.get_context('spawn'))"
+            )
+
+    def _forget_mine(self) -> None:
+        """Everything that this process was to evaluate."""
+        with self._lock:
+            for number in list(self._mine):
+                try:
+                    self.forget(number)
+                except LostTrialError as error:
+                    log.warning("%s", error)
+
+    def enqueue(self, config: Mapping[str, Any]) -> None:
+        """Have a configuration tried before anything else is proposed, by whoever asks next.
+
+        Raises:
+            ValueError, TypeError: not a configuration of the space.
+        """
+        self._study.enqueue_trial(self.space.validate(config))
+
+    def enqueue_new(self, configs: Sequence[Mapping[str, Any]]) -> None:
+        """Enqueue those that have not been tried and are neither running nor enqueued.
+
+        Raises:
+            ValueError, TypeError: one is not a configuration of the space; nothing is enqueued then.
+        """
+        valid = [self.space.validate(config) for config in configs]
+        there = [*(trial.config for trial in self.trials), *self.running.values(), *self.enqueued]
+        for config in valid:
+            if config not in there:
+                self.enqueue(config)
+
+    # ------------------------------------------------------------------------------------------------ opening
+
+    def _new_ledger(self, space: Space) -> Ledger:
+        if isinstance(self._storage, InMemoryStorage):
+            return MemoryLedger(self._storage, self._study_id, space)
+        return DatabaseLedger(self._storage._backend, self._study_id, space)
+
+    def _agree(self, wanted: Space | None, given: Mapping[str, Any], on_change: str) -> dict[str, Any]:
+        """The settings of the study, those in the storage and those given, which are stored by now."""
+        stored = self._storage.get_study_system_attrs(self._study_id).get(SETTINGS)
+        if wanted is not None:
+            space = wanted
+        elif stored is not None:
+            space = Space.from_dict(stored["space"])
+        else:
+            raise ValueError(f"study {self.name!r} was not made by bayesopt: pass the space of its trials")
+        with self._new_ledger(space).turn():
+            stored = self._storage.get_study_system_attrs(self._study_id).get(SETTINGS)
+            if stored is not None and stored.get("format") != _FORMAT:
+                raise ValueError(f"study {self.name!r} was written by another version of bayesopt")
+            if stored is None:
+                self._check_fit(space, f"study {self.name!r} has trials of another space")
+                agreed = _filled(given, _DEFAULTS)
+            else:
+                self._check_change(Space.from_dict(stored["space"]), space, on_change)
+                agreed = _filled(given, {name: stored[name] for name in _DEFAULTS})
+                if agreed["seed"] != stored["seed"]:
+                    raise ValueError(
+                        f"study {self.name!r} has seed {stored['seed']}, got seed={agreed['seed']}: leave it "
+                        "out or give the same, or take another name for a new study"
+                    )
+            settings = {"space": space.to_dict(), **agreed}
+            if stored != {"format": _FORMAT, **settings}:
+                self._storage.set_study_system_attr(self._study_id, SETTINGS, {"format": _FORMAT, **settings})
+        return settings
+
+    def _check_change(self, old: Space, new: Space, on_change: str) -> None:
+        lines = differences(old, new)
+        if lines and on_change != "extend":
+            raise ValueError(
+                f"study {self.name!r} has another space: {'; '.join(lines)}. Take another name for a new "
+                "study, or on_space_change='extend' if all old trials still fit"
+            )
+        if lines:
+            self._check_fit(new, f"study {self.name!r} cannot be extended ({'; '.join(lines)})")
+
+    def _check_fit(self, space: Space, complaint: str) -> None:
+        for trial in self._storage.get_all_trials(self._study_id, deepcopy=False):
+            if trial.params and ABANDONED not in trial.system_attrs:
+                try:
+                    space.validate(trial.params)
+                except (ValueError, TypeError) as error:
+                    raise ValueError(f"{complaint}: trial {trial.number} does not fit: {error}") from None
+
+    # ------------------------------------------------------------------------------------------------ reading
+
+    def _sync(self) -> None:
+        """Replay what has happened in the storage since the last time."""
+        now = {place.number: place for place in self._ledger.places(self._seen)}
+        changed = [n for n, each in self._open.items() if each.config is None or each.place != now.get(n)]
+        changed += [n for n in now if n >= self._seen and n not in self._known]
+        if changed:
+            trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
+            by_number = {trial.number: trial for trial in trials}
+            for number in sorted(changed):
+                self._absorb(by_number[number])
+        while self._seen in self._known:
+            self._seen += 1
+
+    def _absorb(self, frozen: FrozenTrial) -> None:
+        self._known.add(frozen.number)
+        before = self._open.pop(frozen.number, None)
+        at, config = frozen.system_attrs.get(ASKED_AT), self._config(frozen)
+        if not frozen.state.is_finished():
+            if frozen.state != TrialState.RUNNING:
+                config = None
+            if config is not None and (before is None or before.config is None):
+                self._optimizer._expect(config, at)
+            self._open[frozen.number] = _Open(
+                place=Place(frozen.number, frozen._trial_id, frozen.state),
+                config=config,
+                at=at,
+                owner=frozen.system_attrs.get(OWNER),
+                retries=tuple(frozen.system_attrs.get(RETRIES, ())),
+                enqueued=frozen.system_attrs.get(FIXED, frozen.params),
+                began=time.time() if frozen.datetime_start is None else frozen.datetime_start.timestamp(),
+            )
+        elif ABANDONED in frozen.system_attrs:
+            if before is not None and before.config is not None:
+                self._optimizer._withdraw(before.config, at)
+        elif config is not None:
+            self._keep(_result(frozen, config), at)
+        elif frozen.params:
+            log.warning("trial %d is left out: its parameters are not those of the study", frozen.number)
+
+    def _config(self, frozen: FrozenTrial) -> Config | None:
+        """The configuration of a trial; None if it has none in this space, or Optuna is still at it."""
+        try:
+            return self.space.validate(frozen.params)
+        except (ValueError, TypeError):
+            return None
+
+    def _keep(self, result: Trial, at: int | None) -> None:
+        self._trials[result.number] = result
+        self._optimizer._settle(result, at)
+
+    def _running_place(self, trial: RunningTrial | int | Mapping[str, Any]) -> Place:
+        if isinstance(trial, Mapping):
+            return self._place_of(self.space.validate(trial))
+        number = trial.number if isinstance(trial, RunningTrial) else trial
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise TypeError(
+                f"expected a trial that was asked for, its number or a configuration, got {trial!r}"
+            )
+        if number not in self._open:
+            self._sync()
+        if number in self._open and self._open[number].config is not None:
+            return self._open[number].place
+        if number in self._known and isinstance(trial, RunningTrial) and number not in self._trials:
+            raise LostTrialError(_lost(number))
+        state = "has ended" if number in self._trials else "is not running"
+        raise ValueError(f"trial {number} {state}; study.running lists what is")
+
+    def _place_of(self, config: Config) -> Place:
+        self._sync()
+        key = self.space.key(config)
+        for _, each in sorted(self._open.items()):
+            if each.config is not None and self.space.key(each.config) == key:
+                return each.place
+        start = _Start(Entry(config, self._attributes(None, True), True), None)
+        with self._ledger.turn() as write:
+            place = write([start.entry], []).places[0]
+        assert place is not None  # nobody else can have begun what is only begun here
+        self._optimizer._expect(config, None)
+        self._started(start, place)
+        return place
+
+    def _last_report(self, trial_id: int) -> float | None:
+        frozen = self._storage.get_trial(trial_id)
+        step = frozen.last_step
+        return None if step is None else _checked_value(frozen.intermediate_values[step])
+
+    # ------------------------------------------------------------------------------------------------ asking
+
+    def _ask(self, count: int, watched: bool, total: int | None = None) -> list[RunningTrial]:
+        """Up to `count` trials; of a budget of `total`, no more than nobody else is at."""
+        with self._lock:
+            while True:
+                try:
+                    with self._ledger.turn() as write:
+                        return self._take_turn(write, count, watched, total)
+                except TurnLostError as error:
+                    log.warning("asking again: %s", error)
+
+    def _take_turn(self, write: Write, count: int, watched: bool, total: int | None) -> list[RunningTrial]:
+        self._sync()
+        dead = self._dead()
+        hopeless = [each for each in dead if each.config is None or len(each.retries) >= self._max_retries]
+        retried = [each for each in dead if each not in hopeless]
+        if total is not None:
+            awaited = sum(each.owner is not None and each not in dead for each in self._open.values())
+            count = max(0, min(count, total - len(self._trials) - len(hopeless) - awaited))
+        begun = [self._again(each, watched) for each in retried[:count]]
+        waiting, unfit = self._waiting(watched)
+        begun += waiting[: count - len(begun)]
+        asked = self._optimizer._asked
+        try:
+            begun += self._proposed(count - len(begun), watched)
+            verdicts = [Verdict(each.place.trial_id, _epitaph(each)) for each in hopeless] + unfit
+            if not begun and not verdicts:
+                return []
+            places = write([start.entry for start in begun], verdicts).places
+        except BaseException:
+            self._optimizer._rewind(asked)
+            raise
+        return [self._started(start, place) for start, place in zip(begun, places, strict=True) if place]
+
+    def _again(self, each: _Open, watched: bool) -> "_Start":
+        """Another attempt at what a dead worker has left."""
+        assert each.config is not None
+        history = [*each.retries, each.place.number]
+        attributes = self._attributes(each.at, watched) | {RETRIES: history, RETRY_OF: history[0]}
+        log.warning("trial %d has lost its worker; trying again", each.place.number)
+        return _Start(Entry(each.config, attributes, watched, instead_of=each.place.trial_id), each.at, each)
+
+    def _waiting(self, watched: bool) -> tuple[list["_Start"], list[Verdict]]:
+        """What somebody has enqueued, and what of it is no configuration."""
+        fit, unfit = [], []
+        for _, each in sorted(self._open.items()):
+            if each.place.state != TrialState.WAITING:
+                continue
+            try:
+                config = self.space.validate(each.enqueued)
+            except (ValueError, TypeError) as error:
+                unfit.append(Verdict(each.place.trial_id, f"it cannot be tried: {error}"))
+                log.warning("the enqueued trial %d cannot be tried: %s", each.place.number, error)
+                continue
+            entry = Entry(config, self._attributes(each.at, watched), watched, waiting=each.place.trial_id)
+            fit.append(_Start(entry, each.at, each))
+        return fit, unfit
+
+    def _proposed(self, count: int, watched: bool) -> list["_Start"]:
+        first = self._optimizer._asked
+        configs = self._optimizer.ask(count) if count > 0 else []
+        return [
+            _Start(Entry(config, self._attributes(at, watched), watched), at)
+            for at, config in enumerate(configs, first)
+        ]
+
+    def _attributes(self, at: int | None, watched: bool) -> dict[str, Any]:
+        attributes: dict[str, Any] = {} if at is None else {ASKED_AT: at}
+        return {**attributes, OWNER: owners.myself()} if watched else attributes
+
+    def _started(self, start: "_Start", place: Place) -> RunningTrial:
+        entry = start.entry
+        if start.before is not None:
+            del self._open[start.before.place.number]
+        if entry.waiting is not None:
+            self._optimizer._expect(entry.config, start.at)
+        owner = entry.attributes.get(OWNER)
+        retries = tuple(entry.attributes.get(RETRIES, () if start.before is None else start.before.retries))
+        self._open[place.number] = _Open(place, entry.config, start.at, owner, retries)
+        self._known.add(place.number)
+        if entry.watched:
+            self._mine[place.number] = place.trial_id
+            if self._beating is not None:
+                self._heart.start()
+        return RunningTrial(self._study, place.number, place.trial_id, entry.config)
+
+    # ----------------------------------------------------------------------------------------- life and death
+
+    def _beat(self) -> bool:
+        """A sign of life for every trial of ours; whether there are any."""
+        assert self._beating is not None  # or the heart does not beat
+        for trial_id in list(self._mine.values()):
+            self._beating.record_heartbeat(trial_id)
+        return bool(self._mine)
+
+    def _dead(self) -> list[_Open]:
+        """Running trials whose worker is gone, by number."""
+        others = [
+            each
+            for number, each in sorted(self._open.items())
+            if number not in self._mine and each.place.state == TrialState.RUNNING
+        ]
+        silent = self._silent() if others else frozenset()
+        return [
+            each
+            for each in others
+            if each.place.trial_id in silent or (each.owner is not None and owners.is_dead(each.owner))
+        ]
+
+    def _silent(self) -> frozenset[int]:
+        """Keys of the trials whose heart has stopped, as of a moment ago."""
+        looked, found = self._stale
+        now = time.monotonic()
+        if self._beating is not None and now - looked > self._heartbeat / 2:
+            found = frozenset(self._beating._get_stale_trial_ids(self._study_id))
+            self._stale = now, found
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Start:
+    """A trial that is about to run: `before` is the dead or waiting one that it continues."""
+
+    entry: Entry
+    at: int | None
+    before: _Open | None = None
+
+
+class LostTrialError(RuntimeError):
+    """A trial that this worker evaluated has been taken over by others, who took it for dead."""
+
+
+def _lost(number: int) -> str:
+    return (
+        f"trial {number} is no longer ours: this worker was silent for so long that others took it for dead, "
+        "or somebody else has told or forgotten the trial"
+    )
+
+
+def _epitaph(each: _Open) -> str:
+    if each.config is None:
+        return "its worker died, and its parameters are not those of the study"
+    return f"its worker died, {len(each.retries) + 1} times in all"
+
+
+def _result(frozen: FrozenTrial, config: Config) -> Trial:
+    pruned = frozen.state == TrialState.PRUNED
+    value = frozen.values[0] if frozen.values else None
+    if pruned and value is None and frozen.last_step is not None:
+        value = frozen.intermediate_values[frozen.last_step]
+    if frozen.state == TrialState.FAIL:
+        value = None
+    duration = frozen.duration
+    return Trial(
+        number=frozen.number,
+        config=config,
+        value=_checked_value(value),
+        seconds=None if duration is None else duration.total_seconds(),
+        error=frozen.user_attrs.get(ERROR),
+        pruned=pruned,
+    )
+
+
+def _filled(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: default if given[name] is None else given[name] for name, default in defaults.items()}
+
+
+def _check_options(storage: object, name: object, on_change: str, heartbeat: object, retries: object) -> None:
+    if name is None and storage is not None:
+        raise ValueError("a study in a storage needs a name: pass name='...'")
+    if name is not None and (not isinstance(name, str) or not name.strip() or not name.isprintable()):
+        raise ValueError(f"name must be a printable text, got {name!r}")
+    if isinstance(name, str) and len(name) > _LONGEST_NAME:
+        raise ValueError(f"name must have at most {_LONGEST_NAME} characters, got {len(name)}")
+    if on_change not in _ON_CHANGE:
+        raise ValueError(
+            f"on_space_change must be one of {', '.join(map(repr, _ON_CHANGE))}, got {on_change!r}"
+        )
+    if isinstance(heartbeat, bool) or not isinstance(heartbeat, int) or heartbeat < 1:
+        raise ValueError(f"heartbeat must be a whole number of seconds >= 1, got {heartbeat!r}")
+    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise ValueError(f"max_retries must be an integer >= 0, got {retries!r}")
+
+
+def _with_heartbeat(storage: Storage) -> _CachedStorage | None:
+    known = isinstance(storage, _CachedStorage) and storage.get_heartbeat_interval() is not None
+    return storage if isinstance(storage, _CachedStorage) and known else None
+
+
+def _find(
+    storage: Storage, name: str | None, create: bool, maximize: bool | None, pruner: BasePruner
+) -> OptunaStudy:
+    """The Optuna study of that name, a new one if there is none and it may be created."""
+    try:
+        study = None if name is None else optuna.load_study(study_name=name, storage=storage, pruner=pruner)
+    except KeyError:
+        study = None
+    if study is None:
+        if not create:
+            there = ", ".join(repr(each.study_name) for each in storage.get_all_studies()) or "none"
+            raise ValueError(f"there is no study {name!r}, only {there}; pass a space to begin it")
+        direction = StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE
+        study = optuna.create_study(
+            study_name=name, storage=storage, direction=direction, load_if_exists=True, pruner=pruner
+        )
+    if len(study.directions) > 1:
+        raise ValueError(
+            f"study {study.study_name!r} has {len(study.directions)} objectives; one is supported"
+        )
+    maximizes = study.direction == StudyDirection.MAXIMIZE
+    if maximize is not None and maximize != maximizes:
+        was, wanted = ("maximize", "minimize") if maximizes else ("minimize", "maximize")
+        raise ValueError(f"study {study.study_name!r} was made to {was}, not to {wanted}; take another name")
+    return study
