@@ -20,6 +20,7 @@ COMMANDS = (
     "batch",
     "workers",
     "failures",
+    "tpe",
     "durability",
 )
 
