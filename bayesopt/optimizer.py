@@ -547,7 +547,7 @@ class Optimizer:
     def _next_enqueued(self, q: int) -> list[Config]:
         """Up to q of the enqueued configurations, now pending."""
         chosen, self._enqueued = self._enqueued[:q], self._enqueued[q:]
-        return self._issue(chosen)
+        return self._issue(chosen) if chosen else []
 
     def _issue(self, configs: Sequence[Config]) -> list[Config]:
         """Register proposals as pending; what the caller gets is a copy, theirs to change.

@@ -11,6 +11,7 @@ Only the ranks of the outcomes matter. Nothing is kept: the proposals are a func
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -277,8 +278,9 @@ def _climbed(ratio: Ratio, X: Tensor, taken: Tensor) -> Tensor:
         return value, slope * free
 
     bounds = torch.where(free, 0.0, X), torch.where(free, 1.0, X)
-    found, _ = space.snap(bfgs.minimize(descent, X, *bounds, _CLIMB).x)
-    better = descent(found, None)[0] < descent(X, None)[0]
+    first = descent(X, None)
+    found, _ = space.snap(bfgs.minimize(descent, X, *bounds, _CLIMB, first=first).x)
+    better = descent(found, None)[0] < first[0]
     codes = _codes(torch.cat([X, found], 1))  # where a climb met something known, or two met
     new = ~(_known(codes, taken) | _repeats(codes))[:, q:]
     return torch.where((better & new).unsqueeze(-1), found, X)
@@ -286,9 +288,15 @@ def _climbed(ratio: Ratio, X: Tensor, taken: Tensor) -> Tensor:
 
 def _codes(X: Tensor) -> Tensor:
     """Hash `(b, n)` of points `(b, n, d)`: the same for the same configuration, by chance never else."""
-    factors = 2 * torch.randint(2**62, (X.shape[-1],), generator=generator(0)).to(X.device) + 1
+    factors = _factors(X.shape[-1], X.device)
     parts = X.split(8192, 1)  # which the cache of a core holds: a million rows take 30 ms, not 110
     return torch.cat([(part * 2**30).round_().long().mul_(factors).sum(-1) for part in parts], 1)
+
+
+@lru_cache(maxsize=64)
+def _factors(d: int, device: torch.device) -> Tensor:
+    """Random odd numbers `(d,)`, always the same."""
+    return 2 * torch.randint(2**62, (d,), generator=generator(0)).to(device) + 1
 
 
 def _known(codes: Tensor, taken: Tensor) -> Tensor:

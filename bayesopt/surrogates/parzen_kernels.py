@@ -90,8 +90,9 @@ class Columns:
         Zero in the other columns; inactive entries are the caller's business.
         """
         p = len(self.numeric)
-        gradient = torch.zeros_like(X)
-        gradient[..., self.numeric] = dF[..., :p] + (2.0 * X[..., self.numeric] - 1.0) * dF[..., p : 2 * p]
+        gradient = dF[..., :p] + (2.0 * self.numbers(X) - 1.0) * dF[..., p : 2 * p]
+        if p < self.space.dim:
+            gradient = torch.zeros_like(X).index_copy(-1, self.numeric, gradient)
         if len(self.believed):
             slope = self.space.belief_columns(X)[1][..., self.believed]
             gradient[..., self.believed] += slope * dF[..., -len(self.believed) :]
