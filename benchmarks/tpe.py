@@ -66,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--problems-path", type=Path, help="a folder with a problems.py, asked for names first"
     )
+    parser.add_argument("--called", metavar="NAME", help="of the problems in the tables (default: as given)")
     parser.add_argument("--seeds", type=int, default=10, help="seeds 0 .. SEEDS - 1 (default: %(default)s)")
     parser.add_argument("--evaluations", type=int, default=100, help="of each run (default: %(default)s)")
     parser.add_argument("--processes", type=int, default=1, help="one thread each (default: %(default)s)")
@@ -259,7 +260,6 @@ def _compared(args: argparse.Namespace) -> Comparison:
     names, seeds, evaluations = args.problems, args.seeds, args.evaluations
     if args.quick:
         names, seeds, evaluations = ["branin", "cond/layers"], 2, 14
-    default = args.out / ("tpe-quick.jsonl" if args.quick else "tpe.jsonl")
-    return compared(
-        args.runs or [default], names, args.problems_path, METHODS, seeds, evaluations, args.processes
-    )
+    files = args.runs or [args.out / ("tpe-quick.jsonl" if args.quick else "tpe.jsonl")]
+    path, processes = args.problems_path, args.processes
+    return compared(files, names, path, METHODS, seeds, evaluations, processes, args.called)

@@ -121,7 +121,7 @@ class Comparison:
     """Groups by name, and what they come from.
 
     Attributes:
-        left_out: problems without a score.
+        suite: what the problems are called; left_out: those without a score.
     """
 
     methods: Sequence[str]
@@ -158,7 +158,7 @@ def merged(paths: Sequence[Path], methods: Sequence[str]) -> Runs:
 
 def compared(
     paths: Sequence[Path], names: Sequence[str], problems_path: Path | None, labels: Sequence[str],
-    seeds: int, evaluations: int, processes: int,
+    seeds: int, evaluations: int, processes: int, called: str | None = None,
 ) -> Comparison:  # fmt: skip
     """The comparison of the installed methods; what no file holds is run first, into the first file."""
     methods = available(labels, {})
@@ -166,7 +166,8 @@ def compared(
     jobs = [Job(*job) for job in product(problems, methods, range(seeds))]
     kept = merged(paths, list(methods)).trials
     missing = [job for job in jobs if len(kept.get(job, ())) < evaluations]
-    tell_trouble(complete(paths[0], missing, evaluations, methods, problems, problems_path, processes))
+    if missing:
+        tell_trouble(complete(paths[0], missing, evaluations, methods, problems, problems_path, processes))
     runs = merged(paths, list(methods))
     wanted = set(jobs)
     runs.trials = {job: trials[:evaluations] for job, trials in runs.trials.items() if job in wanted}
@@ -178,7 +179,7 @@ def compared(
     groups = {ALL: scored, **kinds}
     return Comparison(
         methods=list(methods),
-        suite=", ".join(Path(name).stem if Path(name).is_file() else name for name in names),
+        suite=called or ", ".join(Path(name).stem if Path(name).is_file() else name for name in names),
         seeds=seeds,
         evaluations=scores.evaluations,
         groups={name: Group.of(scores, members, list(methods)) for name, members in groups.items()},
@@ -205,9 +206,9 @@ def _score_table(c: Comparison) -> Table:
     header = ["problems", *(f"rank of {m}" for m in c.methods), *(f"score of {m}" for m in c.methods)]
     without = f" Without a score, left out: {', '.join(c.left_out)}." if c.left_out else ""
     caption = (
-        f"{c.suite}, {c.evaluations} evaluations, {c.seeds} seeds. Mean rank over problems and seeds, 1 is "
-        "best; mean normalised log10 regret (95 %): 0 is what random search leaves, -1 a tenth of it."
-        + without
+        f"Problems: {c.suite}; {c.evaluations} evaluations, {c.seeds} seeds. Mean rank over problems and "
+        "seeds, 1 is best; mean normalised log10 regret (95 %): 0 is what random search leaves, -1 a tenth "
+        "of it." + without
     )
     return Table(header, rows, caption)
 
