@@ -78,9 +78,7 @@ def refreshed(text: str, table: str) -> str:
 def readme_table(runs: Runs) -> str:
     """Scores by family, and how the numbers came about."""
     scores = Scores.of(runs)
-    variants = sorted(
-        scores.variants, key=lambda name: METHODS.index(name) if name in METHODS else len(METHODS)
-    )
+    variants = sorted(scores.variants, key=lambda name: not name.startswith("bayesopt"))  # ours first
     groups: dict[str, Sequence[str]] = {"all": scores.scored, **scores.families}
     rows = [
         [_title(group, problems), *(_score(scores, problems, variant) for variant in variants)]

@@ -216,8 +216,10 @@ def test_an_exception_in_the_callback_leaves_no_process(tmp_path):
 
 # -------------------------------------------------------------------------------------------- scripts
 
+# A shell starts what runs in its background with Ctrl-C ignored, which the script would inherit.
 SCRIPT = """
-import json, sys
+import json, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 {imports}
 def main():
     from bayesopt import Categorical, minimize
