@@ -242,12 +242,7 @@ class Optimizer:
         Raises:
             ValueError, TypeError: a configuration is not valid; nothing is enqueued then.
         """
-        if not isinstance(configs, Mapping | Sequence) or isinstance(configs, str):
-            raise TypeError(
-                f"enqueue expects a configuration (a dict) or a list of them, got {type(configs).__name__}"
-            )
-        several = [configs] if isinstance(configs, Mapping) else configs
-        self._enqueued += [self.space.validate(config) for config in several]
+        self._enqueued += [self.space.validate(config) for config in _several("enqueue", configs)]
 
     @property
     @_locked
@@ -299,13 +294,10 @@ class Optimizer:
         Raises:
             ValueError, TypeError: a configuration is not valid or not pending; nothing is forgotten then.
         """
-        if not isinstance(configs, Mapping | Sequence) or isinstance(configs, str):
-            raise TypeError(
-                f"forget expects a configuration (a dict) or a list of them, got {type(configs).__name__}"
-            )
+        several = _several("forget", configs)
         rest = list(self._pending)
         dropped = []
-        for config in [configs] if isinstance(configs, Mapping) else configs:
+        for config in several:
             key = self.space.key(config)
             place = next((i for i, asked in enumerate(rest) if asked.key == key), None)
             if place is None:
@@ -352,7 +344,8 @@ class Optimizer:
     ) -> None:
         claimed = [self._claim(config) for config, _ in results]
         places = [FOREIGN if asked is None else asked.at for asked in claimed]
-        self._append(results, places, seconds, error)
+        pairs = enumerate(results, len(self._trials))
+        self._keep([Trial(i, config, value, seconds, error) for i, (config, value) in pairs], places)
         self._known.update(
             self.space.key(config) for (config, _), at in zip(results, places, strict=True) if at == FOREIGN
         )
@@ -364,17 +357,6 @@ class Optimizer:
             if asked.key == key:
                 return self._pending.pop(i)
         return None
-
-    def _append(
-        self,
-        results: Sequence[tuple[Config, float | None]],
-        places: Sequence[int],
-        seconds: float | None = None,
-        error: str | None = None,
-    ) -> None:
-        first = len(self._trials)
-        pairs = enumerate(results, first)
-        self._keep([Trial(i, config, value, seconds, error) for i, (config, value) in pairs], places)
 
     def _keep(self, trials: Sequence[Trial], places: Sequence[int]) -> None:
         if not trials:
@@ -405,7 +387,7 @@ class Optimizer:
                 {
                     "config": dict(trial.config),
                     "value": trial.value,
-                    "asked_at": None if at == FOREIGN else at,
+                    "asked_at": _asked_at(at),
                     "seconds": trial.seconds,
                     "error": trial.error,
                     "pruned": trial.pruned,
@@ -413,8 +395,7 @@ class Optimizer:
                 for trial, at in zip(self._trials, self._results.asked_at().tolist(), strict=True)
             ],
             "pending": [
-                {"config": dict(asked.config), "asked_at": None if asked.at == FOREIGN else asked.at}
-                for asked in self._pending
+                {"config": dict(asked.config), "asked_at": _asked_at(asked.at)} for asked in self._pending
             ],
             "enqueued": [dict(config) for config in self._enqueued],
         }
@@ -442,11 +423,10 @@ class Optimizer:
         )  # fmt: skip
         try:
             loaded._restore(state["trials"])
-            loaded._pending = loaded._proposals(
+            loaded._await(
                 [self.space.validate(entry["config"]) for entry in state["pending"]],
                 [_place(entry["asked_at"]) for entry in state["pending"]],
             )
-            loaded._known.update(asked.key for asked in loaded._pending)
             loaded._enqueued = [self.space.validate(config) for config in state["enqueued"]]
             loaded._asked = int(state["asked"])
         except KeyError as error:
@@ -468,10 +448,17 @@ class Optimizer:
         self._keep(trials, [_place(entry["asked_at"]) for entry in entries])
         self._known.update(self.space.key(trial.config) for trial in trials)
 
-    def _proposals(self, configs: Sequence[Config], places: Sequence[int]) -> list[_Asked]:
+    def _await(self, configs: Sequence[Config], places: Sequence[int]) -> None:
+        """Configurations that are pending from now on.
+
+        A decoded float encodes to within rounding of where it came from; keeping the encoding of what the
+        caller sees makes a study restored from its configurations equal to the last bit.
+        """
         X, active = self.space.encode(configs)
         rows = zip(configs, X.numpy(), active.numpy(), places, strict=True)
-        return [_Asked(config, self.space.key(config), x, on, at) for config, x, on, at in rows]
+        awaited = [_Asked(config, self.space.key(config), x, on, at) for config, x, on, at in rows]
+        self._pending += awaited
+        self._known.update(asked.key for asked in awaited)
 
     # ------------------------------------------------------------------ a history that is kept elsewhere
     # `storage.Study` replays what a storage holds: `at` is the place in the order of asking, None for a
@@ -480,10 +467,8 @@ class Optimizer:
     @_locked
     def _expect(self, config: Config, at: int | None) -> None:
         """Somebody has asked for this configuration: it is pending."""
-        (asked,) = self._proposals([config], [_place(at)])
-        self._pending.append(asked)
-        self._known[asked.key] += 1
-        self._asked = max(self._asked, asked.at + 1)
+        self._await([config], [_place(at)])
+        self._asked = max(self._asked, _place(at) + 1)
 
     @_locked
     def _settle(self, trial: Trial, at: int | None) -> None:
@@ -494,13 +479,12 @@ class Optimizer:
         self._keep([trial], [_place(at)])
 
     @_locked
-    def _withdraw(self, config: Config, at: int | None) -> _Asked | None:
-        """No longer pending, without an outcome; what was pending, None if nothing was."""
+    def _withdraw(self, config: Config, at: int | None) -> None:
+        """No longer pending, if it was, without an outcome."""
         key, place = self.space.key(config), _place(at)
         found = next((asked for asked in self._pending if asked.at == place and asked.key == key), None)
         if found is not None:
             self._drop([found])
-        return found
 
     @_locked
     def _rewind(self, asked: int) -> None:
@@ -550,15 +534,8 @@ class Optimizer:
         return self._issue(chosen) if chosen else []
 
     def _issue(self, configs: Sequence[Config]) -> list[Config]:
-        """Register proposals as pending; what the caller gets is a copy, theirs to change.
-
-        A decoded float encodes to within rounding of where it came from; keeping the encoding of what the
-        caller sees makes a study restored from its configurations equal to the last bit.
-        """
-        places = range(self._asked, self._asked + len(configs))
-        proposals = self._proposals(configs, places)
-        self._pending += proposals
-        self._known.update(asked.key for asked in proposals)
+        """Register proposals as pending; what the caller gets is a copy, theirs to change."""
+        self._await(configs, range(self._asked, self._asked + len(configs)))
         self._asked += len(configs)
         return [dict(config) for config in configs]
 
@@ -672,6 +649,20 @@ def _stack(histories: Sequence[History]) -> History:
 def _place(asked_at: int | None) -> int:
     """`Rows.at` of what was asked for at a place, None for what was never proposed."""
     return FOREIGN if asked_at is None else int(asked_at)
+
+
+def _asked_at(place: int) -> int | None:
+    """The inverse of `_place`."""
+    return None if place == FOREIGN else place
+
+
+def _several(what: str, configs: object) -> Sequence[Mapping[str, Any]]:
+    """A configuration, or several, as a sequence."""
+    if not isinstance(configs, Mapping | Sequence) or isinstance(configs, str):
+        raise TypeError(
+            f"{what} expects a configuration (a dict) or a list of them, got {type(configs).__name__}"
+        )
+    return [configs] if isinstance(configs, Mapping) else configs
 
 
 def _checked_value(value: object) -> float | None:

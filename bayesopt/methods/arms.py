@@ -120,12 +120,13 @@ def look_nearby(space: Space, history: History, lengthscales: Tensor) -> Nearby:
         return Nearby(region, X[:, :0], y[:, :0])
     good = X[succeeded].view(len(X), known, -1), y[succeeded].view(len(X), known)
     model = Quadratic.fit(*good)
-    lowest = space.snap(model.minimiser(X.new_tensor([arm.reach for arm in arms])))[0]
+    reach = X.new_tensor([arm.reach for arm in arms])
+    lowest = space.snap(model.minimiser(reach))[0]
     resting = torch.tensor([arm.resting for arm in arms], device=X.device)
     believed = (model.score >= _BELIEVED) & ~resting
     if history.X_pending.shape[1]:  # its answer is on the way
         awaited = torch.cdist(lowest.unsqueeze(1), history.X_pending, p=torch.inf)[:, 0].amin(-1)
-        believed &= awaited > _AWAITED * X.new_tensor([arm.reach for arm in arms])
+        believed &= awaited > _AWAITED * reach
     preference = torch.full_like(model.score, _FIRST).masked_fill(~believed, -torch.inf)
     return Nearby(region, lowest.unsqueeze(1), preference.unsqueeze(1))
 

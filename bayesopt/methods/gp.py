@@ -31,6 +31,7 @@ from bayesopt.acquisition.surface import Term, lengthscales
 from bayesopt.acquisition.thompson import thompson
 from bayesopt.methods.arms import is_local, look_nearby
 from bayesopt.methods.history import History, generator
+from bayesopt.space import Space
 from bayesopt.surrogates.feasibility import fit_feasibility
 from bayesopt.surrogates.gp import GaussianProcess
 from bayesopt.surrogates.model import Model
@@ -90,9 +91,8 @@ def propose_gp(
         terms = (_feasibility(*fit_feasibility(model, F, failed, cache)),)
         F_failed = _rows_where(failed, F)
         gp = gp.condition_on(F_failed, gp.marginals(F_failed)[0])  # nothing new is to be learnt there
-    # The levels of discrete parameters are resolved by definition.
-    if local and any(climbed_columns(model.space)) and y.shape[-1] <= LARGEST_FIT:
-        terms = (*terms, *_unresolved(F_known, y))
+    if local:
+        terms = (*terms, *_unresolved(model.space, F_known, y))
     surface = Surface.over(model.space, model.embedding, gp, *terms)
     nearby = _nearby(model, gp, history, q) if local else (None,) * q
     known = Situation(surface, X, z, history.known(), nearby)
@@ -152,8 +152,13 @@ def _feasibility(gp: GaussianProcess, threshold: Tensor) -> Pointwise:
     return Pointwise(gp, LogProbabilityOfImprovement(), threshold)
 
 
-def _unresolved(F: Tensor, y: Tensor) -> tuple[Term, ...]:
-    """Stay out of plateaus, if the outcomes have any; told y `(b, n)` at features F."""
+def _unresolved(space: Space, F: Tensor, y: Tensor) -> tuple[Term, ...]:
+    """Stay out of plateaus, if the outcomes have any; told y `(b, n)` at features F.
+
+    Levels of discrete parameters are resolved by definition; all distances of a long history are too many.
+    """
+    if not any(climbed_columns(space)) or y.shape[-1] > LARGEST_FIT:
+        return ()
     radius = resolution(F, y)
     return (Unresolved(F, radius.unsqueeze(-1)),) if bool((radius > 0.0).any()) else ()
 
