@@ -14,17 +14,17 @@ Notation, everywhere in the package; `*b` stands for any leading batch dimension
     n       observations     d  parameters     m  test points     q  batch size
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from bayesopt.optimizer import Optimizer
-from bayesopt.replicates import Replicates
-from bayesopt.space import Between, Categorical, Float, Int, Space
-from bayesopt.study import Result, maximize, minimize
-from bayesopt.trials import Trial
-from bayesopt.workers.worker import TrialPruned
-
 if TYPE_CHECKING:
+    from bayesopt.optimizer import Optimizer
+    from bayesopt.replicates import Replicates
+    from bayesopt.space import Between, Categorical, Float, Int, Space
     from bayesopt.storage.study import Study
+    from bayesopt.study import Result, maximize, minimize
+    from bayesopt.trials import Trial
+    from bayesopt.workers.worker import TrialPruned
 
 __version__ = "0.1.0"
 
@@ -44,11 +44,24 @@ __all__ = [
     "minimize",
 ]
 
+_HOMES = {
+    "optimizer": ["Optimizer"],
+    "replicates": ["Replicates"],
+    "space": ["Between", "Categorical", "Float", "Int", "Space"],
+    "storage.study": ["Study"],
+    "study": ["Result", "maximize", "minimize"],
+    "trials": ["Trial"],
+    "workers.worker": ["TrialPruned"],
+}
+
 
 def __getattr__(name: str) -> object:
-    """Load `Study`, and Optuna with it, when somebody asks for it."""
-    if name == "Study":
-        from bayesopt.storage.study import Study
-
-        return Study
+    """Load what somebody asks for: PyTorch takes seconds, which `bayesopt --help` has no use for."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return globals().setdefault(name, getattr(import_module(f"bayesopt.{module}"), name))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

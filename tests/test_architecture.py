@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import bayesopt
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "bayesopt"
 
@@ -125,6 +127,7 @@ def state():
 
 before = state()
 import bayesopt
+engine = [getattr(bayesopt, name) for name in bayesopt.__all__ if name != "Study"]
 print(json.dumps({{
     "changed": [i for i, (a, b) in enumerate(zip(before, state())) if a != b],
     "loaded": [name for name in {LAZY!r} if name in sys.modules],
@@ -139,6 +142,15 @@ def test_import_is_light_and_changes_nothing() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"changed": [], "loaded": []}
+
+
+def test_the_names_of_the_package_are_where_it_says() -> None:
+    homes = [name for names in bayesopt._HOMES.values() for name in names]
+    assert sorted(homes) == sorted(bayesopt.__all__)
+    assert all(getattr(bayesopt, name).__name__ == name for name in homes)
+    assert {*homes, "__version__"} <= {*dir(bayesopt)}
+    with pytest.raises(AttributeError, match="has no attribute 'optimise'"):
+        _ = bayesopt.optimise
 
 
 @pytest.mark.parametrize("name", ["kernels", "acquisition"])
