@@ -165,9 +165,9 @@ def show_comparison(results: dict[str, Result], epochs: int, splits: Splits) -> 
     CONSOLE.print("This was one run of each method; --seed makes others.")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m bayesopt.demo") -> None:
     """Tune, compare with random search, show."""
-    parser = argparse.ArgumentParser(prog="python -m bayesopt.demo", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=30, help="evaluations for each of the two methods (30)")
     # Of the seeds 0 to 4, random search finds its middling best with 3; with 0 it is out of luck.
     parser.add_argument("--seed", type=int, default=3, help="seed of the search (3)")

@@ -47,7 +47,7 @@ class WorkerProcesses:
         if getattr(multiprocessing.current_process(), "_inheriting", False):
             # A worker of a script without a main guard has come to the very call that started it.
             os._exit(UNGUARDED)
-        payload, environment = pickled(objective), _thread_limits(count)
+        payload, environment = pickled(objective), thread_limits(count)
         self._workers = [_Worker(payload, environment, timeout) for _ in range(count)]
         self._jobs: SimpleQueue[tuple[Future[Outcome], Config, ReportingTrial | None] | None] = SimpleQueue()
         self._threads = [Thread(target=self._feed, args=(each,), daemon=True) for each in self._workers]
@@ -146,7 +146,7 @@ class _Worker:
             self._process = None
 
 
-def _thread_limits(workers: int) -> dict[str, str]:
+def thread_limits(workers: int) -> dict[str, str]:
     """Environment that gives each worker its share of the cores; nothing for a single one."""
     cores = os.cpu_count() or 1
     if sys.platform == "linux":

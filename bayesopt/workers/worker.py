@@ -26,6 +26,10 @@ class TrialPruned(Exception):  # noqa: N818 - as in Optuna: it is not an error
     """Raised by an objective that follows the advice to stop early."""
 
 
+class TrialFailed(Exception):  # noqa: N818 - like TrialPruned
+    """Raised by an objective that knows what went wrong: its message is the error, without a traceback."""
+
+
 class ReportingTrial(Protocol):
     """What an objective with two arguments gets as the second one."""
 
@@ -58,8 +62,15 @@ class Outcome(NamedTuple):
 
 def failure(exception: BaseException, seconds: float) -> Outcome:
     """The outcome of an evaluation that raised."""
+    if _is(exception, TrialFailed):
+        return Outcome(None, seconds, str(exception), str(exception))
     error = "".join(traceback.format_exception(exception))
     return Outcome(None, seconds, error, "".join(traceback.format_exception_only(exception)).strip())
+
+
+def _is(exception: BaseException, kind: type[Exception]) -> bool:
+    """By its name: Optuna's TrialPruned is welcome too, and in a worker process this file is loaded twice."""
+    return any(each.__name__ == kind.__name__ for each in type(exception).__mro__)
 
 
 def evaluate(
@@ -80,8 +91,7 @@ def evaluate(
         value = _unwrapped(objective(config) if trial is None else objective(config, trial))
     except caught as exception:
         seconds = time.monotonic() - start
-        # By its name: Optuna's is welcome too, and in a worker process this file is loaded twice.
-        if any(kind.__name__ == TrialPruned.__name__ for kind in type(exception).__mro__):
+        if _is(exception, TrialPruned):
             return Outcome(None, seconds, pruned=True)
         return failure(exception, seconds)
     pruned = value is None and trial is not None and trial.advised
