@@ -111,7 +111,7 @@ def _checked(value: object, step: object = None, name: str = "") -> Reading:
     try:
         value = float(value)
     except OverflowError:
-        value = math.copysign(math.inf, value)
+        value = math.inf if value > 0 else -math.inf
     if step is not None and not _is_step(step):
         return Reading(None, problem=f"must have a whole number >= 0 as {STEP!r}, not {_brief(step)}")
     problem = "" if math.isfinite(value) else f"says that the evaluation failed, by {value}"
