@@ -25,8 +25,9 @@ def guard(line: int, program: list[str]) -> None:
         process = os.posix_spawnp(
             program[0], program, os.environ, setsigdef=[*_SURVIVED, signal.SIGPIPE, signal.SIGXFSZ]
         )
-    except OSError as error:
-        os.write(line, f"{program[0]!r} cannot be run: {error.strerror}".encode())
+    except (OSError, ValueError) as error:  # ValueError: an empty name
+        reason = error.strerror if isinstance(error, OSError) else error
+        os.write(line, f"{program[0]!r} cannot be run: {reason}".encode(errors="backslashreplace"))
     else:
         threading.Thread(target=_wait, args=(process, line), daemon=True).start()
     os.read(line, 1)  # nothing ever comes but the end
