@@ -118,6 +118,8 @@ def load_space(path: str) -> Space:
         return readers[suffix](Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from None
+    except RecursionError:
+        raise ValueError(f"{path}: it is nested too deeply to be a space") from None
     except (ValueError, TypeError) as error:
         raise type(error)(f"{path}: {error}") from None
 

@@ -150,10 +150,9 @@ class Evaluation:
 
 def _report(reading: Reading, program: Program, trial: ReportingTrial, log: IO[bytes]) -> None:
     """Pass on an intermediate result, and stop the program if the pruner sees no use in it."""
-    if reading.step is None:
-        return
     if reading.value is None:
-        log.write(f"bayesopt: not reported: {reading}\n".encode(errors="backslashreplace"))
+        log.write(f"bayesopt: {reading}\n".encode(errors="backslashreplace"))
+    if reading.value is None or reading.step is None:
         return
     if trial.advised or program.code is not None:
         return

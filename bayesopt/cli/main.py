@@ -1,6 +1,7 @@
 """`bayesopt`: finds the subcommand, and says what went wrong in one line."""
 
 import argparse
+import io
 import os
 import sys
 import traceback
@@ -61,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parsed(sys.argv[1:] if arguments is None else arguments)
     command: Command = options.command
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may not have all characters of a choice
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = command.run(options)
         sys.stdout.flush()
