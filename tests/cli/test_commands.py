@@ -423,7 +423,7 @@ def test_a_malformed_space_file_is_one_line_and_changes_nothing(kept, file, caps
         path.unlink()
 
 
-@settings(max_examples=min(EXAMPLES, 1000), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(number=st.text(max_size=5) | st.integers().map(str), value=st.text(max_size=10))
 def test_a_malformed_result_is_one_line_and_changes_nothing(kept, number, value, capsys):
     folder, _ = kept
