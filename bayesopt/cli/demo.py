@@ -2,7 +2,7 @@
 
 import argparse
 
-from bayesopt.cli.command import OK, Command
+from bayesopt.cli.command import OK, Command, FailedError
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -12,7 +12,10 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     from bayesopt.demo import main
 
-    main(options.rest, prog="bayesopt demo")
+    try:
+        main(options.rest, prog="bayesopt demo")
+    except ModuleNotFoundError as error:
+        raise FailedError(f"{error}; the demo needs: pip install 'bayesopt-torch[demo]'") from error
     return OK
 
 

@@ -200,8 +200,9 @@ def _summed_up(result: Result, study: Study, options: argparse.Namespace) -> int
 
 
 def _lament(result: Result) -> str:
-    error = next((trial.error for trial in reversed(result.trials) if trial.error), None)
-    last = f"; the last one failed so:\n{error}" if error else ""
+    """That nothing has succeeded, and how the last error begins: what happened, where the log is."""
+    error = next((trial.error for trial in reversed(result.trials) if trial.error), "")
+    last = f"; the last one: {', '.join(error.splitlines()[:2])}" if error else ""
     return f"none of {len(result.trials)} trials has succeeded{last}"
 
 
