@@ -51,7 +51,7 @@ _BROKEN_PIPE = 128 + 13
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+        self.exit(USAGE, f"{self.prog}: error: {' '.join(message.split())}; see {self.prog} --help\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,13 +100,15 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = _Parser(prog="bayesopt", description=DESCRIPTION, epilog=EPILOG, formatter_class=raw)
+    parser = _Parser(
+        prog="bayesopt", description=DESCRIPTION, epilog=EPILOG, formatter_class=raw, allow_abbrev=False
+    )
     parser.add_argument("--version", action="version", version=f"bayesopt {bayesopt.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for each in COMMANDS:
         sub = commands.add_parser(
             each.name, help=each.summary, description=f"{each.summary}.\n\n{each.details}",
-            formatter_class=raw, add_help=not each.takes_rest,
+            formatter_class=raw, add_help=not each.takes_rest, allow_abbrev=False,
         )  # fmt: skip
         each.configure(sub)
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
