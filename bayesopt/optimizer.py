@@ -11,7 +11,8 @@ import numbers
 import threading
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from itertools import groupby
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
@@ -23,17 +24,21 @@ from torch import Tensor
 from bayesopt import linalg
 from bayesopt.acquisition import ACQUISITIONS
 from bayesopt.acquisition.distinct import is_taken, untried
-from bayesopt.methods.choice import Explanation, choose
+from bayesopt.acquisition.surface import lengthscales
+from bayesopt.explanation import Explanation, Fit, Prediction
+from bayesopt.methods.choice import Choice, choose
 from bayesopt.methods.cmaes import check_cmaes, propose_cmaes
 from bayesopt.methods.genetic import propose_genetic
-from bayesopt.methods.gp import BATCHES, propose_gp
+from bayesopt.methods.gp import BATCHES, Learnt, learn, propose_gp
 from bayesopt.methods.grid import check_grid, propose_grid
 from bayesopt.methods.history import History, generator
+from bayesopt.methods.insight import arm_of, forecast, noise_deviation
 from bayesopt.methods.quasi_random import design_size, random_point, sobol_point
-from bayesopt.methods.tpe import propose_tpe
+from bayesopt.methods.tpe import log_ratio, propose_tpe
 from bayesopt.space import Space
 from bayesopt.surrogates.gp import Optimum
 from bayesopt.surrogates.model import Model
+from bayesopt.surrogates.outcomes import OutcomeScale
 from bayesopt.trials import FOREIGN, Config, Results, Rows, Trial
 
 log = logging.getLogger("bayesopt")
@@ -54,16 +59,22 @@ _PROPOSE: dict[str, Callable[[Space, History, int], Tensor]] = {
 }
 _STATE_FORMAT = 3
 
+_LARGEST_EXPONENT = 700.0  # of what a float can hold
+
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """A configuration that is pending; `at` counts the configurations asked for before it, as in `Rows`."""
+    """A configuration that is pending; `at` counts the configurations asked for before it, as in `Rows`.
+
+    `source` says who has proposed it, see `explanation.ARMS`; "" for what others have asked for.
+    """
 
     config: Config
     key: Hashable
     row: np.ndarray
     active: np.ndarray
     at: int
+    source: str = ""
 
 
 @dataclass(eq=False)
@@ -252,10 +263,11 @@ class Optimizer:
 
     @_locked
     def explain(self) -> Explanation:
-        """Which method makes the next proposal, and why; asks for nothing.
+        """What `ask()` would return now, where it comes from, why, and what is expected of it.
 
-        The method is one of those that `Optimizer` takes: "manual" while something is enqueued, "sobol" for
-        the design with which a method begins that learns from a model. The reason is a sentence to read.
+        Asks for nothing, and takes as long as two asks. The method is one of those that `Optimizer` takes:
+        "manual" while something is enqueued, "sobol" for the design with which a method begins that learns
+        from a model. `print` shows an explanation as lines to read.
 
         >>> from bayesopt import Int
         >>> opt = Optimizer({"k": Int(0, 9)}, method="grid")
@@ -263,13 +275,124 @@ class Optimizer:
         >>> opt.explain().method, opt.ask(), opt.explain().method, opt.ask()
         ('manual', {'k': 5}, 'grid', {'k': 0})
         """
+        choice, twin = self._choice(), self._twin()
+        if self._method == "manual" and not self._enqueued:
+            return Explanation(*choice)
+        history = twin._history()
+        ask_together([twin], 1)
+        asked = twin._pending[-1]
+        explanation = Explanation(*choice, asked.source, dict(asked.config))
+        X, active = (
+            torch.from_numpy(part)[None, None].to(self._device) for part in (asked.row, asked.active)
+        )
+        if asked.source == "tpe":
+            ratio = min(float(log_ratio(self.space, history, X)), _LARGEST_EXPONENT)
+            return replace(explanation, arm="density ratio", density_ratio=math.exp(ratio))
+        learnt = self._learnt() if self._method_now() == "gp" else None
+        if learnt is None:
+            return explanation
+        if asked.source == "gp":
+            setting = ACQUISITIONS[self._acquisition], self._batch, self._method == "auto"
+            explanation = replace(explanation, arm=arm_of(learnt, history, X[0, 0], *setting))
+        if not self._outcomes_differ():
+            return explanation
+        return replace(explanation, prediction=self._predictions(learnt, X, active)[0], fit=self._fit(learnt))
+
+    @_locked
+    def _explain_after(self, configs: Sequence[Config]) -> Explanation:
+        """As if these had been enqueued."""
+        twin = self._twin()
+        twin._enqueued = [*configs, *self._enqueued]
+        return twin.explain()
+
+    def _choice(self) -> Choice:
+        """The method of the next proposal, and why."""
         if self._enqueued:
-            return Explanation("manual", f"enqueued configurations come first: {len(self._enqueued)} to go")
+            return Choice("manual", f"enqueued configurations come first: {len(self._enqueued)} to go")
         if self._method_now() in _MODELS and self._quasi_random_slots(1):
-            return Explanation("sobol", "too few results to learn from: first a design that covers the space")
+            return Choice("sobol", "too few results to learn from: first a design that covers the space")
         if self._method != "auto":
-            return Explanation(self._method, f"method={self._method!r} was asked for")
+            return Choice(self._method, f"method={self._method!r} was asked for")
         return choose(len(self._trials))
+
+    def _twin(self) -> "Optimizer":
+        """Another one that will propose the same; asking it changes nothing here but what is cached."""
+        twin = copy(self)
+        twin._pending, twin._known = list(self._pending), Counter(self._known)
+        twin._drop_old()
+        return twin
+
+    @overload
+    def predict(self, configs: Mapping[str, Any]) -> Prediction: ...
+    @overload
+    def predict(self, configs: Sequence[Mapping[str, Any]]) -> list[Prediction]: ...
+    def predict(
+        self, configs: Mapping[str, Any] | Sequence[Mapping[str, Any]]
+    ) -> Prediction | list[Prediction]:
+        """What the Gaussian process expects of a configuration, or of each of several.
+
+        Raises:
+            ValueError, TypeError: a configuration is not valid, or the method has no model of the outcomes.
+            LookupError: there is nothing to predict from: no two outcomes differ.
+            LinAlgError: the Gaussian process breaks down.
+
+        >>> from bayesopt import Float
+        >>> opt = Optimizer({"x": Float(-1.0, 1.0)})
+        >>> opt.tell([{"x": x / 4} for x in range(-4, 5)], [(x / 4) ** 2 for x in range(-4, 5)])
+        >>> prediction = opt.predict({"x": 0.1})
+        >>> prediction.low < 0.01 < prediction.high
+        True
+        """
+        several = [self.space.validate(config) for config in _several("predict", configs)]
+        if not several:
+            return []
+        with self._lock:
+            if self._method_now() != "gp":
+                raise ValueError(
+                    f"method {self._method_now()!r} has no model of the outcomes; method='gp' has, and "
+                    "method='auto' up to 10,000 results"
+                )
+            if not self._outcomes_differ():
+                raise LookupError("nothing to predict from: tell at least two outcomes that differ first")
+            X, active = self.space.encode(several)
+            device = self._device
+            predictions = self._predictions(self._learn(), X[None].to(device), active[None].to(device))
+        return predictions[0] if isinstance(configs, Mapping) else predictions
+
+    def _outcomes_differ(self) -> bool:
+        y = self._results.rows.y
+        finite = y[np.isfinite(y)]
+        return len(finite) > 0 and bool(finite.min() < finite.max())
+
+    def _learn(self) -> Learnt:
+        return learn(_model([self]), self._history(), _SharedWarmStarts.of([self]))
+
+    def _learnt(self) -> Learnt | None:
+        """The Gaussian process of what was told; None before the first success, or where it breaks down."""
+        if not np.isfinite(self._results.rows.y).any():
+            return None
+        try:
+            return self._learn()
+        except linalg.LinAlgError as error:
+            log.warning("Gaussian process failed (%s); nothing can be predicted", error)
+            return None
+
+    def _predictions(self, learnt: Learnt, X: Tensor, active: Tensor) -> list[Prediction]:
+        """Of encoded configurations `(1, m, d)`, in the user's sign."""
+        median, low, high, *rest = (each[0].cpu() for each in forecast(learnt, X, active))
+        if self._maximize:
+            median, low, high = -median, -high, -low
+        columns = (each.tolist() for each in (median, low, high, *rest))
+        return [Prediction(*row) for row in zip(*columns, strict=True)]
+
+    def _fit(self, learnt: Learnt) -> Fit:
+        best = float(OutcomeScale.of(learnt.y).outcome(learnt.best))
+        scales = lengthscales(learnt.outcomes, self.space.dim)[0].tolist()
+        return Fit(
+            best=-best if self._maximize else best,
+            noise=float(noise_deviation(learnt)),
+            lengthscales=dict(zip(self.space.names, scales, strict=True)),
+        )
 
     def _method_now(self) -> str:
         return choose(len(self._trials)).method if self._method == "auto" else self._method
@@ -448,7 +571,7 @@ class Optimizer:
         self._keep(trials, [_place(entry["asked_at"]) for entry in entries])
         self._known.update(self.space.key(trial.config) for trial in trials)
 
-    def _await(self, configs: Sequence[Config], places: Sequence[int]) -> None:
+    def _await(self, configs: Sequence[Config], places: Sequence[int], source: str = "") -> None:
         """Configurations that are pending from now on.
 
         A decoded float encodes to within rounding of where it came from; keeping the encoding of what the
@@ -456,7 +579,7 @@ class Optimizer:
         """
         X, active = self.space.encode(configs)
         rows = zip(configs, X.numpy(), active.numpy(), places, strict=True)
-        awaited = [_Asked(config, self.space.key(config), x, on, at) for config, x, on, at in rows]
+        awaited = [_Asked(config, self.space.key(config), x, on, at, source) for config, x, on, at in rows]
         self._pending += awaited
         self._known.update(asked.key for asked in awaited)
 
@@ -531,11 +654,11 @@ class Optimizer:
     def _next_enqueued(self, q: int) -> list[Config]:
         """Up to q of the enqueued configurations, now pending."""
         chosen, self._enqueued = self._enqueued[:q], self._enqueued[q:]
-        return self._issue(chosen) if chosen else []
+        return self._issue(chosen, "enqueued") if chosen else []
 
-    def _issue(self, configs: Sequence[Config]) -> list[Config]:
+    def _issue(self, configs: Sequence[Config], source: str) -> list[Config]:
         """Register proposals as pending; what the caller gets is a copy, theirs to change."""
-        self._await(configs, range(self._asked, self._asked + len(configs)))
+        self._await(configs, range(self._asked, self._asked + len(configs)), source)
         self._asked += len(configs)
         return [dict(config) for config in configs]
 
@@ -552,7 +675,7 @@ def ask_together(studies: Sequence[Optimizer], q: int) -> list[list[Config]]:
         configs.append(out)
         new.append(len(out) + study._untried(q - len(out)))
         for _ in range(min(new[-1] - len(out), study._quasi_random_slots(q - len(out)))):
-            out += _ask_quasi_random(study)
+            out += _ask_quasi_random(study, "design")
 
     def situation(i: int) -> tuple[str, int, int, int, int, int, int]:
         s = studies[i]
@@ -596,11 +719,11 @@ def _ask_again(study: Optimizer, count: int) -> list[Config]:
     for _ in range(count):
         waiting = Counter(asked.key for asked in study._pending)
         again = every[min(every, key=lambda key: (waiting[key], rank[key]))]
-        proposals += study._issue([again])
+        proposals += study._issue([again], "repeat")
     return proposals
 
 
-def _ask_quasi_random(study: Optimizer) -> list[Config]:
+def _ask_quasi_random(study: Optimizer, source: str) -> list[Config]:
     """The next point of the design, or another untried one if it has been tried."""
     space, seed, asked = study.space, study._seed, study._asked
     x = (random_point if study._method == "random" else sobol_point)(space, seed, asked)
@@ -608,7 +731,8 @@ def _ask_quasi_random(study: Optimizer) -> list[Config]:
         known = study._history().known()[0].cpu()
         if bool(is_taken(x[None, None], known[None])):
             x = untried(space, known, generator(seed, asked), x)
-    return study._issue(space.decode(x[None].cpu()))
+    source = study._method if study._method in ("random", "sobol") else source
+    return study._issue(space.decode(x[None].cpu()), source)
 
 
 def _ask_modelled(studies: Sequence[Optimizer], method: str, q: int) -> list[list[Config]]:
@@ -620,17 +744,23 @@ def _ask_modelled(studies: Sequence[Optimizer], method: str, q: int) -> list[lis
         X = _propose_gp(studies, history, q) if method == "gp" else _PROPOSE[method](space, history, q)
     except linalg.LinAlgError as error:
         log.warning("Gaussian process failed (%s); proposing quasi-random configurations instead", error)
-        return [[config for _ in range(q) for config in _ask_quasi_random(study)] for study in studies]
+        return [
+            [config for _ in range(q) for config in _ask_quasi_random(study, "fallback")] for study in studies
+        ]
     configs = space.decode(X.flatten(0, 1).cpu())
-    return [study._issue(configs[i * q : (i + 1) * q]) for i, study in enumerate(studies)]
+    return [study._issue(configs[i * q : (i + 1) * q], method) for i, study in enumerate(studies)]
 
 
 def _propose_gp(studies: Sequence[Optimizer], history: History, q: int) -> Tensor:
     first = studies[0]
-    adaptive = first._method == "auto"
-    model = Model.of(first.space, first._device, warp=adaptive)
     acquisition, cache = ACQUISITIONS[first._acquisition], _SharedWarmStarts.of(studies)
-    return propose_gp(model, history, q, acquisition, first._batch, cache, local=adaptive)
+    local = first._method == "auto"
+    return propose_gp(_model(studies), history, q, acquisition, first._batch, cache, local=local)
+
+
+def _model(studies: Sequence[Optimizer]) -> Model:
+    first = studies[0]
+    return Model.of(first.space, first._device, warp=first._method == "auto")
 
 
 def _stack(histories: Sequence[History]) -> History:

@@ -34,6 +34,7 @@ LAYERS = (
     ("acquisition",),
     ("methods",),
     ("trials",),
+    ("explanation",),
     ("optimizer",),
     ("replicates",),
     ("workers",),

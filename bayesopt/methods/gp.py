@@ -4,6 +4,7 @@
 nothing: `Optimizer` holds the history, `Cache` can be dropped.
 """
 
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -61,6 +62,47 @@ JOINT = 16
 _JOINT_OPTIONS = bfgs.Options(evaluations=10, ftol=1e-4, first_step=0.2, max_step=1.0)
 
 
+@dataclass(frozen=True, eq=False)
+class Learnt:
+    """What the Gaussian process makes of b histories, each with the same number > 0 of successes.
+
+    Attributes:
+        model: what was fitted; X, F, y: the successes `(b, n, d)`, their features, their outcomes `(b, n)`.
+        outcomes: the fit to the successes; best: its mean at the best of them `(b, 1)`.
+        gp: the same, except that nothing new is to be learnt where an evaluation failed.
+        feasibility: `log P(an evaluation succeeds)`; None while none has failed.
+    """
+
+    model: Model
+    X: Tensor
+    F: Tensor
+    y: Tensor
+    outcomes: GaussianProcess
+    best: Tensor
+    gp: GaussianProcess
+    feasibility: Pointwise | None
+
+
+@torch.no_grad()
+def learn(model: Model, history: History, cache: Cache = NO_CACHE) -> Learnt:
+    """Fit the outcomes and, if any evaluation failed, where they fail.
+
+    Raises:
+        LinAlgError: a covariance cannot be factorised.
+    """
+    F = model.embedding(history.X, history.active)
+    failed = ~torch.isfinite(history.y)
+    X, y, F_known = (_rows_where(~failed, t) for t in (history.X, history.y, F))
+    outcomes = fit_surrogate(model, F_known, y, cache)
+    gp, feasibility = outcomes, None
+    if bool(failed.any()):
+        feasibility = _feasibility(*fit_feasibility(model, F, failed, cache))
+        F_failed = _rows_where(failed, F)
+        gp = gp.condition_on(F_failed, gp.marginals(F_failed)[0])
+    best = outcomes.fitted().amin(-1, keepdim=True)
+    return Learnt(model, X, F_known, y, outcomes, best, gp, feasibility)
+
+
 @torch.no_grad()
 def propose_gp(
     model: Model,
@@ -78,37 +120,41 @@ def propose_gp(
     out of each other's way and out of that of the pending ones. If `local`, every other one is made by the
     local arms, see `bayesopt.methods.arms`, and all keep out of plateaus.
     """
-    F = model.embedding(history.X, history.active)
-    failed = ~torch.isfinite(history.y)
+    learnt = learn(model, history, cache)
     acquisition = acquisition.log_form()
-    X, y, F_known = (_rows_where(~failed, t) for t in (history.X, history.y, F))
-    gp = fit_surrogate(model, F_known, y, cache)
-    best = gp.fitted().amin(-1, keepdim=True)
-    contenders = _contenders(gp) if acquisition.is_noisy else gp.X[:, :0]
-    z = gp.y if gp.y.shape == y.shape else half_rank(y)  # a long history is thinned
-    terms: tuple[Term, ...] = ()
-    if bool(failed.any()):
-        terms = (_feasibility(*fit_feasibility(model, F, failed, cache)),)
-        F_failed = _rows_where(failed, F)
-        gp = gp.condition_on(F_failed, gp.marginals(F_failed)[0])  # nothing new is to be learnt there
-    if local:
-        terms = (*terms, *_unresolved(model.space, F_known, y))
-    surface = Surface.over(model.space, model.embedding, gp, *terms)
-    nearby = _nearby(model, gp, history, q) if local else (None,) * q
-    known = Situation(surface, X, z, history.known(), nearby)
-    pending = history.X_pending.shape[1]
-    if q + pending == 1 and not acquisition.is_noisy:
+    known = situate(learnt, history, q, local)
+    gp, best = learnt.gp, learnt.best
+    rule = batch_rule(batch, acquisition, q, history.X_pending.shape[1])
+    if rule == "alone":
         return _propose_one(known, Pointwise(gp, acquisition, best), history, effort)
-    rule = batch_rule(batch, acquisition, q, pending)
     if rule == "thompson":
         return _thompson(known, gp, history, q)
     if rule == "ucb_pe":
         return _explore(known, gp, best, history, q, effort, local)
+    contenders = _contenders(learnt.outcomes) if acquisition.is_noisy else gp.X[:, :0]
     return _improve(known, gp, best, contenders, history, q, acquisition, effort)
 
 
+def situate(learnt: Learnt, history: History, q: int, local: bool) -> Situation:
+    """What the choice of q proposals starts from; with the local arms, if `local`."""
+    model, gp, y = learnt.model, learnt.gp, learnt.y
+    fitted = learnt.outcomes.y
+    z = fitted if fitted.shape == y.shape else half_rank(y)  # a long history is thinned
+    terms: tuple[Term, ...] = () if learnt.feasibility is None else (learnt.feasibility,)
+    if local:
+        terms = (*terms, *_unresolved(model.space, learnt.F, y))
+    surface = Surface.over(model.space, model.embedding, gp, *terms)
+    nearby = _nearby(model, gp, history, q) if local else (None,) * q
+    return Situation(surface, learnt.X, z, history.known(), nearby)
+
+
 def batch_rule(batch: str, acquisition: Acquisition, q: int, pending: int) -> str:
-    """What "auto" stands for; an acquisition other than EI is taken at its word."""
+    """What "auto" stands for; an acquisition other than EI is taken at its word.
+
+    "alone" for a single proposal that has nothing to keep clear of.
+    """
+    if q + pending == 1 and not acquisition.is_noisy:
+        return "alone"
     if batch != "auto":
         return batch
     if q + pending > LARGEST_GREEDY:
@@ -213,11 +259,15 @@ def _explore(
     believed = best.new_zeros(len(best), pending.shape[1] + q, 1)
 
     def rule(slot: int) -> BatchAcquisition:
-        turn = (history.asked + slot) // (2 if local else 1)  # among those that are not local
-        explores = turn % 2 == 1 and known.nearby[slot] is None
+        explores = known.nearby[slot] is None and is_exploration(history.asked + slot, local)
         return PureExploration() if explores else Averaged(UpperConfidenceBound())
 
     return greedy(known, *_beside(pending, gp, best, believed), rule, partial(_generators, history), effort)
+
+
+def is_exploration(at: int, local: bool) -> bool:
+    """Whether UCB-PE only explores, after `at` other proposals: every other time, local ones apart."""
+    return at // (2 if local else 1) % 2 == 1
 
 
 def _thompson(known: Situation, gp: GaussianProcess, history: History, q: int) -> Tensor:

@@ -67,7 +67,7 @@ def propose_tpe(space: Space, history: History, q: int, options: TPE = DEFAULT) 
     None of them is a configuration that was told, is pending or is another of them, while untried ones
     remain.
     """
-    sharp = options.joint and options.sharp_every > 0 and (history.asked // q) % options.sharp_every == 0
+    sharp = _is_sharp(history, q, options)
     ratio = density_ratio(space, history, options, sharp)
     taken = _codes(history.known())
     source = [generator(seed, history.asked, 0) for seed in history.seeds]
@@ -83,6 +83,18 @@ def propose_tpe(space: Space, history: History, q: int, options: TPE = DEFAULT) 
     if sharp:
         chosen = _climbed(ratio, chosen, taken)
     return _distinct(space, chosen, taken, history)
+
+
+@torch.no_grad()
+def log_ratio(space: Space, history: History, X: Tensor, options: TPE = DEFAULT) -> Tensor:
+    """`log l - log g` `(b, m)` at snapped points `(b, m, d)`, as the next single proposal is judged by."""
+    ratio = density_ratio(space, history, options, _is_sharp(history, 1, options))
+    good, bad = ratio.log_densities(X, space.activity(X))
+    return good - bad
+
+
+def _is_sharp(history: History, q: int, options: TPE) -> bool:
+    return options.joint and options.sharp_every > 0 and (history.asked // q) % options.sharp_every == 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self, overload
 
@@ -22,6 +22,7 @@ from optuna.study import Study as OptunaStudy
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from bayesopt.explanation import Explanation
 from bayesopt.optimizer import Optimizer, _checked_value, checked_count
 from bayesopt.space import Space
 from bayesopt.storage import owners
@@ -328,6 +329,21 @@ class Study:
                 self._mine.pop(place.number, None)
                 self._sync()
 
+    def explain(self) -> Explanation:
+        """What `ask` would begin now, and why; see `Optimizer.explain`. Asks for nothing.
+
+        What a dead worker has left comes first, then what is enqueued.
+        """
+        with self._lock:
+            self._sync()
+            left = [each.config for each in self._dead() if each.config is not None and self._is_tried(each)]
+            waiting = [start.entry.config for start in self._waiting(False)[0]]
+            explanation = self._optimizer._explain_after([*left, *waiting])
+            if not left:
+                return explanation
+            reason = f"what a dead worker has left comes first: {len(left)} to go"
+            return replace(explanation, reason=reason, arm="retry")
+
     def check_reachable(self, forked: bool) -> None:
         """Raise a TypeError if trials cannot report from other processes, or from such that are forked."""
         if isinstance(self._storage, InMemoryStorage):
@@ -527,7 +543,7 @@ class Study:
     def _take_turn(self, write: Write, count: int, watched: bool, total: int | None) -> list[RunningTrial]:
         self._sync()
         dead = self._dead()
-        hopeless = [each for each in dead if each.config is None or len(each.retries) >= self._max_retries]
+        hopeless = [each for each in dead if not self._is_tried(each)]
         retried = [each for each in dead if each not in hopeless]
         if total is not None:
             awaited = sum(each.owner is not None and each not in dead for each in self._open.values())
@@ -546,6 +562,10 @@ class Study:
             self._optimizer._rewind(asked)
             raise
         return [self._started(start, place) for start, place in zip(begun, places, strict=True) if place]
+
+    def _is_tried(self, dead: _Open) -> bool:
+        """Whether what a dead worker has left is tried again."""
+        return dead.config is not None and len(dead.retries) < self._max_retries
 
     def _again(self, each: _Open, watched: bool) -> "_Start":
         """Another attempt at what a dead worker has left."""
