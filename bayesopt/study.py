@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -35,10 +35,12 @@ class Result:
     Attributes:
         trials: every evaluation, in order.
         optimizer: the engine with its history, for more proposals or `state_dict()`.
+        curves: what trials have reported: the values by step, by the trial's number.
     """
 
     trials: list[Trial]
     optimizer: Optimizer
+    curves: Mapping[int, Mapping[int, float]] = field(default_factory=dict)
 
     @property
     def values(self) -> list[float | None]:
@@ -405,7 +407,7 @@ class _Stored:
             self.study.check_reachable(context is not None and context.get_start_method() == "fork")
 
     def result(self) -> Result:
-        return Result(self.study.trials, self.study._optimizer)
+        return Result(self.study.trials, self.study._optimizer, self.study.curves)
 
 
 _PATIENCE = 600.0  # seconds that a storage may be out of reach

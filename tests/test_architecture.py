@@ -40,6 +40,7 @@ LAYERS = (
     ("workers",),
     ("storage",),
     ("study",),
+    ("report",),
     ("interop", "cli", "demo", "plots"),
 )
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}

@@ -96,7 +96,8 @@ class Stationary(Kernel):
     def _pick(self, F: Tensor) -> Tensor:
         return F if self.columns is None else F[..., list(self.columns)]
 
-    def _scaled(self, theta: Tensor, F: Tensor) -> Tensor:
+    def scaled(self, theta: Tensor, F: Tensor) -> Tensor:
+        """The used columns of F `(*b, n, D)` warped, centred and divided by their lengthscales."""
         log_l, _, log_a, log_b = self._parts(theta)
         x = self._pick(F)
         if self.warp:
@@ -105,7 +106,7 @@ class Stationary(Kernel):
 
     def cross(self, theta: Tensor, F1: Tensor, F2: Tensor) -> Tensor:
         s2 = self._parts(theta)[1].exp()[..., None, None]
-        return s2 * self.profile.g(squared_distance(self._scaled(theta, F1), self._scaled(theta, F2)))
+        return s2 * self.profile.g(squared_distance(self.scaled(theta, F1), self.scaled(theta, F2)))
 
     def variance(self, theta: Tensor) -> Tensor:
         return self._parts(theta)[1].exp()
@@ -115,7 +116,7 @@ class Stationary(Kernel):
         amplitude = (self._parts(theta)[1].exp() / count).sqrt()[..., None, None]
 
         def phi(F: Tensor) -> Tensor:
-            angle = self._scaled(theta, F) @ omega.mT
+            angle = self.scaled(theta, F) @ omega.mT
             return amplitude * torch.cat([angle.cos(), angle.sin()], -1)
 
         return phi
@@ -157,7 +158,7 @@ class Stationary(Kernel):
             (self._per_column(v)[..., None, :] for v in (log_a, log_b)) if self.warp else (log_a, log_b)
         )
         s2 = log_s2.exp()[..., None, None]
-        Z2 = self._scaled(theta, F2)
+        Z2 = self.scaled(theta, F2)
         Z2_T, sq2 = Z2.mT, (Z2 * Z2).sum(-1).unsqueeze(-2)
 
         def covariance(F1: Tensor) -> tuple[Tensor, Pullback]:

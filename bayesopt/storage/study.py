@@ -225,6 +225,19 @@ class Study:
             return [self._trials[number] for number in sorted(self._trials)]
 
     @property
+    def curves(self) -> dict[int, dict[int, float]]:
+        """What trials have reported, running ones too: the values by step, by the number of the trial."""
+        with self._lock:
+            self._sync()
+            trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
+            ours = self._trials.keys() | self._open.keys()
+            return {
+                each.number: dict(sorted(each.intermediate_values.items()))
+                for each in trials
+                if each.number in ours and each.intermediate_values
+            }
+
+    @property
     def running(self) -> dict[int, Config]:
         """The configurations under evaluation, by number of the trial; anybody's."""
         with self._lock:
