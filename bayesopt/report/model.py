@@ -18,9 +18,21 @@ _STEPS, _FEW_LEVELS = 41, 12
 
 def missing(run: Run) -> Markup | None:
     """Why there is no model to show."""
-    if run.why_no_model:
-        return tag("p", run.why_no_model)
-    return tag("p", "The model broke down on these results.") if run.learnt is None else None
+    if run.learnt is not None:
+        return None
+    if not run.seer._outcomes_differ():
+        return tag("p", "Needs two outcomes that differ.")
+    return tag("p", "The model breaks down on these results.")
+
+
+def _whose(run: Run) -> Markup:
+    if run.seer is run.optimizer:
+        return joined([])
+    text = (
+        f"The method, {run.optimizer._method_now()!r}, has no model of the outcomes. This Gaussian process "
+        f"was fitted for the report, to {len(run.seer.trials):,} of {len(run.trials):,} trials."
+    )
+    return tag("p", text, class_="note")
 
 
 # --------------------------------------------------------------------------------------------- importance
@@ -39,7 +51,7 @@ def importance(run: Run) -> Markup:
     parts = []
     for row, j in enumerate(columns):
         y, name = 34.0 * row + 4, run.space.names[j]
-        parts.append(tag("g", tag("title", name), words((left - 8, y + 17), shortened(name, 20), "end")))
+        parts.append(tag("g", tag("title", name), words((left - 8, y + 17), shortened(name, 15), "end")))
         for offset, share, kind, who in (
             (0, found.model[j], "model", "the lengthscales"), (13, found.data[j], "data", "the data"),
         ):  # fmt: skip
@@ -59,14 +71,14 @@ def importance(run: Run) -> Markup:
         class_="legend",
     )
     chart = tag("div", drawing(680, height, "Importance", *parts), class_="wide")
-    return joined([legend, chart, _reliability(found.score), _disagreements(run)])
+    return joined([_whose(run), legend, chart, _reliability(found.score), _disagreements(run)])
 
 
 def _reliability(score: float) -> Markup:
     if score < 0.3:
         text = (
-            f"Held-out trials are hardly predicted (R² = {score:.2f}): the results are so few, or so noisy, that "
-            "what the data say is little more than chance."
+            f"Held-out trials are hardly predicted (R² = {score:.2f}): the results are so few, or so noisy, "
+            "that what the data say is little more than chance."
         )
         return tag("p", text, class_="warning")
     return tag("p", f"Held-out trials are predicted with R² = {score:.2f}.", class_="note")
@@ -102,7 +114,7 @@ def slices(run: Run) -> Markup:
         "and the band that holds 68 %. The ring is the trial itself. A parameter that is not active in the "
         "best trial is shown around the best trial in which it is."
     )
-    return joined([tag("p", note, class_="note"), tag("div", *panels, class_="panels")])
+    return joined([_whose(run), tag("p", note, class_="note"), tag("div", *panels, class_="panels")])
 
 
 def _slice(run: Run, j: int) -> Markup:
@@ -124,7 +136,7 @@ def _slice(run: Run, j: int) -> Markup:
     parts = [
         words((10, 16), shortened(name, 30), class_="label strong"),
         left_axis(y, 52, 290, 4),
-        bottom_axis(dict(shown).items(), 166),
+        bottom_axis(dict(shown).items(), 166, 290),
         marks,
         dot((x(here), y(base.value)), "ring", f"trial {base.number}: {number(base.value, 6)}", 5),
     ]

@@ -17,6 +17,18 @@ from bayesopt.trials import Config, Trial
 #: Reports of trials under way: the values by step, by the trial's number.
 Curves = Mapping[int, Mapping[int, float]]
 
+#: Most finished trials that a model made only for the report is fitted to.
+STAND_IN = 400
+
+
+def spread(best_first: list[Trial], most: int) -> list[Trial]:
+    """The better half of so many outright, the rest evenly over the others."""
+    if len(best_first) <= most:
+        return best_first
+    half = most // 2
+    rest = best_first[half:]
+    return best_first[:half] + [rest[k * len(rest) // (most - half)] for k in range(most - half)]
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -81,25 +93,25 @@ class Run:
         return [trial for trial in self.trials if trial.value is None and not trial.pruned]
 
     @cached_property
-    def learnt(self) -> Learnt | None:
-        """The Gaussian process; None where there is no use for it: see `why_no_model`."""
-        return None if self.why_no_model else self.optimizer._learnt()
+    def seer(self) -> Optimizer:
+        """The optimiser whose model is shown: a stand-in if the method in use has none."""
+        if self.optimizer._method_now() == "gp":
+            return self.optimizer
+        stand_in = Optimizer(self.space, method="gp", maximize=self.maximize)
+        told = [*spread(self.finished, STAND_IN), *self.failed[-STAND_IN // 4 :]]
+        stand_in.tell([trial.config for trial in told], [trial.value for trial in told])
+        return stand_in
 
-    @property
-    def why_no_model(self) -> str:
-        """Why nothing is predicted; empty if something is."""
-        method = self.optimizer._method_now()
-        if method != "gp":
-            return f"The method in use, {method!r}, has no model of the outcomes."
-        if not self.optimizer._outcomes_differ():
-            return "The model needs at least two outcomes that differ."
-        return ""
+    @cached_property
+    def learnt(self) -> Learnt | None:
+        """The Gaussian process; None before two outcomes differ, or where it breaks down."""
+        return self.seer._learnt() if self.seer._outcomes_differ() else None
 
     def predictions(self, X: Tensor) -> list[Prediction]:
         """What the model expects at snapped points `(m, d)`."""
         assert self.learnt is not None
         X, active = (part[None].to(self.learnt.F.device) for part in self.space.snap(X))
-        return self.optimizer._predictions(self.learnt, X, active)
+        return self.seer._predictions(self.learnt, X, active)
 
     @cached_property
     def importance(self) -> Importance | None:

@@ -5,12 +5,15 @@ browsers show when the pointer rests on them and screen readers read.
 """
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bayesopt.report.markup import Markup, joined, number, tag
 
 Point = tuple[float, float]
+
+_TINY, _HUGE = sys.float_info.min, sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,9 @@ class Axis:
         low, high = min(finite), max(finite)
         if low > 0 and high / low > 100:
             margin = math.exp(0.05 * (math.log(high) - math.log(low)))
-            return cls(low / margin, high * margin, start, end, log=True)
+            return cls(max(low / margin, _TINY), min(high * margin, _HUGE), start, end, log=True)
         margin = 0.05 * high - 0.05 * low or 0.5 * abs(high) or 1.0
-        return cls(low - margin, high + margin, start, end)
+        return cls(max(low - margin, -_HUGE), min(high + margin, _HUGE), start, end)
 
     def __call__(self, value: float) -> float:
         """Its place; at the edge what is beyond it."""
@@ -62,6 +65,15 @@ class Axis:
         step = next(size * m for m in (1, 2, 5, 10) if size * m >= raw * (1 - 1e-9))
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [round(k * step, 12 - math.floor(math.log10(step))) for k in range(first, last + 1)]
+
+    def labels(self, most: int = 6) -> list[tuple[float, str]]:
+        """The ticks with their texts, which tell them apart."""
+        ticks = self.ticks(most)
+        digits = 4
+        if len(ticks) > 1 and not self.log and (step := ticks[1] - ticks[0]) > 0:
+            largest = max(map(abs, ticks))
+            digits = max(digits, min(15, 1 + math.ceil(math.log10(largest / step) - 1e-9)))
+        return [(value, number(value, digits)) for value in ticks]
 
 
 def drawing(width: float, height: float, label: str, *parts: object, class_: str = "chart") -> Markup:
@@ -125,7 +137,7 @@ def shortened(text: object, most: int = 14) -> str:
 
 def left_axis(axis: Axis, x: float, right: float, most: int = 6) -> Markup:
     """Grid lines and numbers of a vertical axis at x, up to the right edge."""
-    rows = [(axis(value), number(value)) for value in axis.ticks(most)]
+    rows = [(axis(value), text) for value, text in axis.labels(most)]
     return joined(
         part
         for y, text in rows
@@ -133,9 +145,9 @@ def left_axis(axis: Axis, x: float, right: float, most: int = 6) -> Markup:
     )
 
 
-def bottom_axis(ticks: Iterable[tuple[float, object]], y: float) -> Markup:
-    """Texts at places of a horizontal axis at y."""
-    return joined(words((x, y + 16), text, "middle") for x, text in ticks)
+def bottom_axis(ticks: Iterable[tuple[float, object]], y: float, right: float = math.inf) -> Markup:
+    """Texts at places of a horizontal axis at y; one near the right edge ends there."""
+    return joined(words((x, y + 16), text, "end" if x > right - 12 else "middle") for x, text in ticks)
 
 
 def _title(title: str | None) -> tuple[Markup, ...]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bayesopt.parameters import Categorical
 from bayesopt.report.markup import Markup, escaped, joined, number, table, tag
-from bayesopt.report.run import Run
+from bayesopt.report.run import Run, spread
 from bayesopt.report.svg import (
     Axis,
     bottom_axis,
@@ -28,13 +28,15 @@ from bayesopt.trials import Config, Trial
 MOST_DOTS, MOST_ROWS, MOST_LINES, MOST_AXES, MOST_CURVES, MOST_STEPS = 1000, 20, 150, 12, 40, 60
 MOST_STRIPS = 6
 
+_AMBIGUOUS = ("", "None", "True", "False")
+
 
 def summary(run: Run) -> Markup:
     """The numbers that matter most, as tiles."""
     best, pruned = run.best, sum(trial.pruned for trial in run.trials)
     seconds = sum(trial.seconds or 0.0 for trial in run.trials)
     tiles = [
-        ("best value", "none yet" if best is None or best.value is None else number(best.value, 6)),
+        ("best value", "none yet" if best is None or best.value is None else number(best.value, 5)),
         ("trials", f"{len(run.trials):,}"),
         ("failed", f"{len(run.failed):,}"),
         ("stopped early", f"{pruned:,}"),
@@ -176,7 +178,9 @@ def _entry(config: Config, name: str) -> object:
 
 
 def shown_value(value: object) -> str:
-    """A value of a parameter."""
+    """A value of a parameter; a text in quotes where it could be taken for something else."""
+    if isinstance(value, str):
+        return repr(value) if value.strip() in _AMBIGUOUS else value
     return number(value, 5) if isinstance(value, float) else str(value)
 
 
@@ -188,10 +192,10 @@ def parallel(run: Run) -> Markup:
     if len(run.finished) < 2:
         return tag("p", "Needs two finished trials.")
     columns = run.order[:MOST_AXES]
-    chosen = _spread(run.finished, MOST_LINES)
+    chosen = spread(run.finished, MOST_LINES)
     X, active = run.encoded(chosen)
     step, top, bottom = 86.0, 46.0, 300.0
-    width, height = step * len(columns) + 130.0, 352.0
+    width, height = step * len(columns) + 130.0, 326.0
     places = [60.0 + step * i for i in range(len(columns) + 1)]
     value = Axis.over(robust([t.value for t in chosen if t.value is not None], run.maximize), bottom, top)
     lines = [
@@ -204,7 +208,7 @@ def parallel(run: Run) -> Markup:
     ]
     last = [
         line([(places[-1], top), (places[-1], bottom)], "axis"),
-        *(words((places[-1] + 7, value(t) + 4), number(t)) for t in value.ticks(6)),
+        *(words((places[-1] + 7, value(t) + 4), text) for t, text in value.labels()),
         words((places[-1], top - 26), "value", "middle", "label strong"),
     ]
     label = "Parallel coordinates of the finished trials"
@@ -215,15 +219,6 @@ def parallel(run: Run) -> Markup:
     note += "A line breaks where a parameter is not active."
     chart = drawing(width, height, label, *lines, *axes, *last, class_="chart parallel")
     return joined([_scrolling(chart), tag("p", note, class_="note")])
-
-
-def _spread(best_first: list[Trial], most: int) -> list[Trial]:
-    """The better half of so many outright, the rest evenly over the others."""
-    if len(best_first) <= most:
-        return best_first
-    half = most // 2
-    rest = best_first[half:]
-    return best_first[:half] + [rest[k * len(rest) // (most - half)] for k in range(most - half)]
 
 
 def _parallel_line(
@@ -269,7 +264,7 @@ def _parallel_axis(run: Run, j: int, x: float, top: float, bottom: float, place:
 
 
 def _choice(value: object, at: tuple[float, float]) -> Markup:
-    return tag("g", tag("title", value), words(at, shortened(value, 10)))
+    return tag("g", tag("title", value), words(at, shortened(shown_value(value), 10)))
 
 
 # ---------------------------------------------------------------------------------------- learning curves
@@ -350,7 +345,7 @@ def failures(run: Run) -> Markup:
     told = Counter(last_line(trial.error) for trial in run.failed)
     kinds = [[count, text] for text, count in told.most_common(MOST_ROWS)]
     rows = [[t.number, last_line(t.error), _brief(t.config)] for t in run.failed[-MOST_ROWS:][::-1]]
-    share = f"{len(run.failed):,} of {len(run.trials):,} trials failed, of {len(told):,} kinds."
+    share = f"{len(run.failed):,} of {len(run.trials):,} trials failed, in {len(told):,} different ways."
     return joined(
         [
             tag("p", share),
@@ -423,7 +418,10 @@ def _strip(run: Run, j: int, good: list[float], bad: list[float], apart: float) 
     if isinstance(parameter, Categorical):
         count = len(parameter.choices)
         room = max(3, 40 // count)
-        ticks = [(x((k + 0.5) / count), shortened(parameter.choices[k], room)) for k in range(min(count, 12))]
+        ticks = [
+            (x((k + 0.5) / count), shortened(shown_value(parameter.choices[k]), room))
+            for k in range(min(count, 12))
+        ]
         parts.append(bottom_axis(ticks, 78))
     else:
         low, high = (number(float(v)) for v in (parameter.low, parameter.high))
