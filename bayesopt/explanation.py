@@ -67,6 +67,29 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class Regret:
+    """What is still to be gained over the best result, as the model sees it, in the units of the outcomes.
+
+    The first three are about the best configuration of all: the difference between it and the best result is
+    what functions drawn from the posterior say it is.
+
+    Attributes:
+        median, mean: of that difference.
+        bound: the difference is at most this with 95 %.
+        improvement: expected gain of the one evaluation that promises the most.
+    """
+
+    median: float
+    mean: float
+    bound: float
+    improvement: float
+
+    def within(self, tolerance: float) -> bool:
+        """Whether neither the bound nor the mean, which heavier tails can move, is above a tolerance."""
+        return max(self.bound, self.mean) <= tolerance
+
+
+@dataclass(frozen=True)
 class Explanation:
     """Where the next proposal comes from, and what is expected of it.
 

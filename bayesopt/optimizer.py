@@ -25,7 +25,7 @@ from bayesopt import linalg
 from bayesopt.acquisition import ACQUISITIONS
 from bayesopt.acquisition.distinct import is_taken, untried
 from bayesopt.acquisition.surface import lengthscales
-from bayesopt.explanation import Explanation, Fit, Prediction
+from bayesopt.explanation import Explanation, Fit, Prediction, Regret
 from bayesopt.methods.choice import Choice, choose
 from bayesopt.methods.cmaes import check_cmaes, propose_cmaes
 from bayesopt.methods.genetic import propose_genetic
@@ -34,6 +34,7 @@ from bayesopt.methods.grid import check_grid, propose_grid
 from bayesopt.methods.history import History, generator
 from bayesopt.methods.insight import arm_of, forecast, noise_deviation
 from bayesopt.methods.quasi_random import design_size, random_point, sobol_point
+from bayesopt.methods.regret import draw_regret
 from bayesopt.methods.tpe import log_ratio, propose_tpe
 from bayesopt.space import Space
 from bayesopt.surrogates.gp import Optimum
@@ -58,6 +59,9 @@ _PROPOSE: dict[str, Callable[[Space, History, int], Tensor]] = {
     "grid": propose_grid,
 }
 _STATE_FORMAT = 3
+
+#: Of the bound on the regret; after how many results in a row it has to be small to be believed.
+CONFIDENCE, PATIENCE = 0.95, 3
 
 _LARGEST_EXPONENT = 700.0  # of what a float can hold
 
@@ -193,10 +197,12 @@ class Optimizer:
         self._enqueued: list[Config] = []
         self._asked = 0
         self._warm = _WarmStarts()
+        self._latest: Learnt | None = None  # fitted to all that was told, if somebody wanted to look at it
+        self._regrets: dict[bytes, Regret | None] = {}  # after some results, by their numbers; a cache
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"} | {"_latest": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.RLock())
@@ -265,7 +271,7 @@ class Optimizer:
     def explain(self) -> Explanation:
         """What `ask()` would return now, where it comes from, why, and what is expected of it.
 
-        Asks for nothing, and takes as long as two asks. The method is one of those that `Optimizer` takes:
+        Asks for nothing, and takes as long as an ask. The method is one of those that `Optimizer` takes:
         "manual" while something is enqueued, "sobol" for the design with which a method begins that learns
         from a model. `print` shows an explanation as lines to read.
 
@@ -275,9 +281,11 @@ class Optimizer:
         >>> opt.explain().method, opt.ask(), opt.explain().method, opt.ask()
         ('manual', {'k': 5}, 'grid', {'k': 0})
         """
-        choice, twin = self._choice(), self._twin()
+        choice = self._choice()
         if self._method == "manual" and not self._enqueued:
             return Explanation(*choice)
+        learnt = self._learnt() if self._method_now() == "gp" else None
+        twin = self._twin()
         history = twin._history()
         ask_together([twin], 1)
         asked = twin._pending[-1]
@@ -288,7 +296,6 @@ class Optimizer:
         if asked.source == "tpe":
             ratio = min(float(log_ratio(self.space, history, X)), _LARGEST_EXPONENT)
             return replace(explanation, arm="density ratio", density_ratio=math.exp(ratio))
-        learnt = self._learnt() if self._method_now() == "gp" else None
         if learnt is None:
             return explanation
         if asked.source == "gp":
@@ -319,6 +326,7 @@ class Optimizer:
         """Another one that will propose the same; asking it changes nothing here but what is cached."""
         twin = copy(self)
         twin._pending, twin._known = list(self._pending), Counter(self._known)
+        twin._latest = self._latest
         twin._drop_old()
         return twin
 
@@ -359,13 +367,78 @@ class Optimizer:
             predictions = self._predictions(self._learn(), X[None].to(device), active[None].to(device))
         return predictions[0] if isinstance(configs, Mapping) else predictions
 
+    def regret(self) -> Regret | None:
+        """What is still to be gained, by functions drawn from the posterior; None without a model to ask.
+
+        There is one with the methods "auto" and "gp", after the design and once two outcomes differ. A
+        function of what was told, whatever is pending. What the model does not suspect it does not reckon
+        with, such as a narrow valley where nothing was evaluated.
+
+        >>> from bayesopt import Float
+        >>> opt = Optimizer({"x": Float(-1.0, 1.0)}, seed=0)
+        >>> for _ in range(14):
+        ...     config = opt.ask()
+        ...     opt.tell(config, (config["x"] - 0.3) ** 2)
+        >>> 0.0 <= opt.regret().median <= opt.regret().bound < 0.01
+        True
+        """
+        with self._lock:
+            return self._regret_after(len(self._trials))
+
+    def enough(self, tolerance: float) -> bool:
+        """Whether bound and mean of the regret were within a tolerance after each of the last three results.
+
+        The first of these is at least the `3 (d + 1)`-th for d parameters: fits to fewer are too sure of
+        themselves. A function of what was told, in the order of asking. See `regret`.
+
+        Args:
+            tolerance: in the units of the outcomes.
+        """
+        limit = checked_tolerance(tolerance)
+        with self._lock:
+            told = len(self._trials)
+            return told >= earliest_end(self.space) and all(
+                (regret := self._regret_after(told - k)) is not None and regret.within(limit)
+                for k in range(PATIENCE)
+            )
+
+    def _regret_after(self, told: int) -> Regret | None:
+        """Of the first so many results in canonical order."""
+        rows = self._results.rows
+        key = rows.number[:told].tobytes()
+        if key not in self._regrets:
+            recent = list(self._regrets.items())[-PATIENCE:]
+            finite = rows.y[:told][np.isfinite(rows.y[:told])]
+            known = told >= design_size(self.space) and len(finite) > 0 and finite.min() < finite.max()
+            is_model = self._method_now() == "gp"
+            self._regrets = dict([*recent, (key, self._drawn_regret(told) if known and is_model else None)])
+        return self._regrets[key]
+
+    def _drawn_regret(self, told: int) -> Regret | None:
+        history = self._history().first(told)
+        try:
+            if told == len(self._trials):
+                learnt = self._learn()
+            else:
+                learnt = learn(_model([self]), history, _SharedWarmStarts.of([self]))
+            found = draw_regret(learnt, history)
+        except linalg.LinAlgError as error:
+            log.warning("Gaussian process failed (%s); the regret is not known", error)
+            return None
+        regret = found.regret[0].cpu().numpy()
+        median, bound = np.quantile(regret, [0.5, CONFIDENCE])
+        return Regret(float(median), float(regret.mean()), float(bound), float(found.improvement))
+
     def _outcomes_differ(self) -> bool:
         y = self._results.rows.y
         finite = y[np.isfinite(y)]
         return len(finite) > 0 and bool(finite.min() < finite.max())
 
     def _learn(self) -> Learnt:
-        return learn(_model([self]), self._history(), _SharedWarmStarts.of([self]))
+        """What the Gaussian process makes of the history; kept until something is told."""
+        if self._latest is None:
+            self._latest = learn(_model([self]), self._history(), _SharedWarmStarts.of([self]))
+        return self._latest
 
     def _learnt(self) -> Learnt | None:
         """The Gaussian process of what was told; None before the first success, or where it breaks down."""
@@ -488,6 +561,7 @@ class Optimizer:
         X, active = self.space.encode([trial.config for trial in trials])
         y = np.array([math.nan if trial.value is None else trial.value for trial in trials])
         y = -y if self._maximize else y
+        self._latest = None
         self._results.add(Rows(X.numpy(), active.numpy(), y, np.array(places, dtype=np.int64), number))
         self._trials += trials
 
@@ -755,7 +829,10 @@ def _propose_gp(studies: Sequence[Optimizer], history: History, q: int) -> Tenso
     first = studies[0]
     acquisition, cache = ACQUISITIONS[first._acquisition], _SharedWarmStarts.of(studies)
     local = first._method == "auto"
-    return propose_gp(_model(studies), history, q, acquisition, first._batch, cache, local=local)
+    learnt = first._latest if len(studies) == 1 else None
+    return propose_gp(
+        _model(studies), history, q, acquisition, first._batch, cache, local=local, learnt=learnt
+    )
 
 
 def _model(studies: Sequence[Optimizer]) -> Model:
@@ -823,6 +900,19 @@ def checked_count(q: object) -> int:
     if isinstance(q, bool) or not isinstance(q, numbers.Integral) or int(q) < 1:
         raise ValueError(f"ask expects a number of configurations >= 1, got {q!r}")
     return int(q)
+
+
+def earliest_end(space: Space) -> int:
+    """How many results there must be before a bound on the regret is believed."""
+    return max(design_size(space), 3 * (space.dim + 1)) + PATIENCE - 1
+
+
+def checked_tolerance(tolerance: object) -> float:
+    """A finite number >= 0; ValueError if it is none."""
+    good = isinstance(tolerance, numbers.Real) and not isinstance(tolerance, bool)
+    if not good or not 0.0 <= float(tolerance) < math.inf:  # type: ignore[arg-type]  # it is a real number
+        raise ValueError(f"tolerance must be a number >= 0 in the units of the outcomes, got {tolerance!r}")
+    return float(tolerance)  # type: ignore[arg-type]
 
 
 def _checked_age(age: object) -> int:

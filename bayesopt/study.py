@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from bayesopt.optimizer import Optimizer, _checked_value
+from bayesopt.optimizer import Optimizer, _checked_value, checked_tolerance
 from bayesopt.space import Space
 from bayesopt.trials import Config, Trial
 from bayesopt.workers.evaluations import Evaluations, evaluations
@@ -85,6 +85,8 @@ def minimize(
     name: str | None = None,
     on_space_change: str = "error",
     pruner: object = None,
+    stop_when: str | None = None,
+    tolerance: float | None = None,
     workers: int | None = None,
     executor: Executor | None = None,
     timeout: float | None = None,
@@ -121,6 +123,9 @@ def minimize(
         trials: number of evaluations; of the whole study, where there is a storage.
         storage, name, on_space_change: where to keep the study; see `Study`.
         pruner: decides `should_prune`: an Optuna pruner, "median", "asha" or "hyperband"; by default, never.
+        stop_when, tolerance: "regret" ends the run before all trials are made, once no configuration is
+            believed to be better than the best one by more than the tolerance, a number in the units of the
+            objective: see `Optimizer.enough`.
         workers: how many evaluations to run at once; by default one, or as many as the executor has workers.
         executor: evaluates instead of worker processes: any `concurrent.futures.Executor`, such as a
             `ThreadPoolExecutor`, or Dask's. It is not shut down.
@@ -147,7 +152,7 @@ def minimize(
     return _optimize(
         False, objective, space, trials, _Kept(storage, name, on_space_change, pruner),
         _Engine(seed, method, acquisition, batch, device), enqueue,
-        _How(workers, executor, timeout, progress, callback),
+        _How(workers, executor, timeout, progress, callback, _checked_stop(stop_when, tolerance, method)),
     )  # fmt: skip
 
 
@@ -160,6 +165,8 @@ def maximize(
     name: str | None = None,
     on_space_change: str = "error",
     pruner: object = None,
+    stop_when: str | None = None,
+    tolerance: float | None = None,
     workers: int | None = None,
     executor: Executor | None = None,
     timeout: float | None = None,
@@ -176,7 +183,7 @@ def maximize(
     return _optimize(
         True, objective, space, trials, _Kept(storage, name, on_space_change, pruner),
         _Engine(seed, method, acquisition, batch, device), enqueue,
-        _How(workers, executor, timeout, progress, callback),
+        _How(workers, executor, timeout, progress, callback, _checked_stop(stop_when, tolerance, method)),
     )  # fmt: skip
 
 
@@ -185,6 +192,8 @@ def run(
     study: "Study",
     trials: int = 50,
     *,
+    stop_when: str | None = None,
+    tolerance: float | None = None,
     workers: int | None = None,
     executor: Executor | None = None,
     timeout: float | None = None,
@@ -192,7 +201,8 @@ def run(
     callback: Callable[[Trial], None] | None = None,
 ) -> Result:
     """Evaluate an objective for a study, until it has so many trials; everything else as `minimize`."""
-    how = _How(workers, executor, timeout, progress, callback)
+    stop = _checked_stop(stop_when, tolerance, study._optimizer._method)
+    how = _How(workers, executor, timeout, progress, callback, stop)
     return _run(objective, _Stored(study), trials, how)
 
 
@@ -223,6 +233,20 @@ class _How(NamedTuple):
     timeout: float | None
     progress: bool | None
     callback: Callable[[Trial], None] | None
+    tolerance: float | None  # of the regret, at which to stop
+
+
+def _checked_stop(when: object, tolerance: object, method: str) -> float | None:
+    """The tolerance of the regret; None for no early end."""
+    if when is None and tolerance is None:
+        return None
+    if when != "regret":
+        raise ValueError(f"stop_when must be 'regret', or None without a tolerance, got {when!r}")
+    if tolerance is None:
+        raise ValueError("stop_when='regret' needs a tolerance: a number in the units of the objective")
+    if method not in ("auto", "gp"):
+        raise ValueError(f"stop_when='regret' needs a model, method='auto' or 'gp', got method={method!r}")
+    return checked_tolerance(tolerance)
 
 
 def _optimize(
@@ -275,13 +299,14 @@ def _run(objective: Objective, books: "_Books", trials: int, how: _How) -> Resul
     reporting = takes_trial(objective)
     books.check(how.executor, reporting)
     trials = _possible(books, trials)
-    line = _progress_line(sys.stderr.isatty() if how.progress is None else how.progress, trials)
+    shown = sys.stderr.isatty() if how.progress is None else how.progress
+    line = _progress_line(shown, trials, how.tolerance is not None)
     try:
         with (
             evaluations(objective, how.workers, how.executor, how.timeout, reporting) as under_way,
             line as show,
         ):
-            _Run(books, under_way, trials, show, how.callback).pursue()
+            _Run(books, under_way, trials, show, how.callback, how.tolerance).pursue()
     finally:
         books.forget()  # what an interrupt has left unevaluated
     return books.result()
@@ -439,12 +464,14 @@ class _Run:
     trials: int
     show: Callable[[Optimizer, int], None]
     callback: Callable[[Trial], None] | None
+    tolerance: float | None
     not_before: float = 0.0  # when to ask again, after there was nothing to do
+    judged: int = -1  # after how many results it was last asked whether that is enough
 
     def pursue(self) -> None:
         """Make trials until there are enough, or no more can be made, or somebody presses Ctrl-C."""
         try:
-            while self.books.done < self.trials and not self.under_way.ending:
+            while self.books.done < self.trials and not self.under_way.ending and not self.is_good():
                 self.ask()
                 self.tell()
             if self.under_way.broken is not None:
@@ -452,6 +479,20 @@ class _Run:
             self.drain()
         except KeyboardInterrupt:
             self.finish_early()
+
+    def is_good(self) -> bool:
+        """Whether little enough is still to be gained. What is enqueued is evaluated first."""
+        if self.tolerance is None or self.books.done == self.judged:
+            return False
+        self.judged = self.books.done
+        optimizer = self.books.optimizer
+        if not optimizer.enough(self.tolerance) or self.books.enqueued:
+            return False
+        log.info(
+            "stopped after %d of %d trials: with 95 %% no more than %g is still to be gained",
+            self.books.done, self.trials, self.tolerance,
+        )  # fmt: skip
+        return True
 
     def finish_early(self) -> None:
         """Ask no more, but wait for what is running; unless somebody presses Ctrl-C again."""
@@ -512,7 +553,9 @@ def _checked_outcome(outcome: Outcome) -> tuple[float | None, str | None]:
 
 
 @contextmanager
-def _progress_line(enabled: bool, total: int) -> Iterator[Callable[[Optimizer, int], None]]:
+def _progress_line(
+    enabled: bool, total: int, with_regret: bool
+) -> Iterator[Callable[[Optimizer, int], None]]:
     """A live line of done, running, failed, best and time left; nothing at all when not enabled."""
     if not enabled:
         yield lambda optimizer, running: None
@@ -530,6 +573,8 @@ def _progress_line(enabled: bool, total: int) -> Iterator[Callable[[Optimizer, i
             text = f"{running} running, " if running else ""
             text += f"{failed} failed, " if failed else ""
             text += "no success yet" if best is None else f"best {best.value:.6g}"
+            regret = optimizer.regret() if with_regret else None
+            text += "" if regret is None else f", at most {regret.bound:.2g} to gain"
             bar.update(task, completed=len(trials), description=text)
 
         yield show

@@ -22,6 +22,7 @@ COMMANDS = (
     "failures",
     "tpe",
     "durability",
+    "stopping",
 )
 
 #: Commands with arguments of their own, and their modules.

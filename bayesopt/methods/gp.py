@@ -113,14 +113,16 @@ def propose_gp(
     cache: Cache = NO_CACHE,
     effort: Effort = DEFAULT_EFFORT,
     local: bool = False,
+    learnt: Learnt | None = None,
 ) -> Tensor:
     """q proposals for each study, `(b, q, d)` snapped; each with the same number > 0 of successes.
 
     One proposal with nothing pending maximises the acquisition; else `batch` says how the proposals keep
     out of each other's way and out of that of the pending ones. If `local`, every other one is made by the
-    local arms, see `bayesopt.methods.arms`, and all keep out of plateaus.
+    local arms, see `bayesopt.methods.arms`, and all keep out of plateaus. Who has `learn`t from the history
+    already passes that on.
     """
-    learnt = learn(model, history, cache)
+    learnt = learn(model, history, cache) if learnt is None else learnt
     acquisition = acquisition.log_form()
     known = situate(learnt, history, q, local)
     gp, best = learnt.gp, learnt.best

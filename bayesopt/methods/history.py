@@ -3,7 +3,7 @@
 A method is a pure function of a `History`: of the seed, what was asked, told and is pending.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -39,6 +39,18 @@ class History:
     def known(self) -> Tensor:
         """Told and pending points `(b, n + k, d)`."""
         return torch.cat([self.X, self.X_pending], 1)
+
+    def first(self, n: int) -> "History":
+        """With the first n results, nothing pending."""
+        return replace(
+            self,
+            X=self.X[:, :n],
+            active=self.active[:, :n],
+            y=self.y[:, :n],
+            X_pending=self.X_pending[:, :0],
+            active_pending=self.active_pending[:, :0],
+            at=self.at[:, :n],
+        )
 
 
 def generator(seed: int, *stream: int) -> torch.Generator:

@@ -210,3 +210,28 @@ def proposal(run: Run) -> Markup:
         ]
         text.append(table(["expected of it", ""], facts, "What is expected of the next configuration"))
     return joined(text)
+
+
+# ------------------------------------------------------------------------------------ still to be gained
+
+
+def gain(run: Run) -> Markup:
+    """How much better than the best trial the best configuration may still be."""
+    if (reason := missing(run)) is not None:
+        return reason
+    regret = run.seer.regret()
+    if regret is None:
+        return tag("p", "Not estimated before the design is complete.")
+    facts = [
+        ["with 95 %, at most", number(regret.bound, 3)],
+        ["as likely more as less than", number(regret.median, 3)],
+        ["on average", number(regret.mean, 3)],
+        ["expected from the most promising single evaluation", number(regret.improvement, 3)],
+    ]
+    text = (
+        "The difference between the best trial and the best configuration of all, in functions drawn from "
+        "the model. What the model does not suspect it does not reckon with, such as a narrow valley where "
+        "nothing was evaluated."
+    )
+    note = tag("p", text, class_="note")
+    return joined([_whose(run), table(["still to be gained", ""], facts, "Still to be gained"), note])

@@ -20,6 +20,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Run], Markup]], ...] = (
     ("progress", "Progress", tried.progress),
     ("leaderboard", "Leaderboard", tried.leaderboard),
     ("next", "The next proposal", model.proposal),
+    ("gain", "Still to be gained", model.gain),
     ("importance", "Importance", model.importance),
     ("slices", "Slices around the best", model.slices),
     ("parallel", "Parallel coordinates", tried.parallel),
@@ -36,8 +37,8 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 def write(source: "Study | Optimizer | Result", path: "str | PathLike[str]") -> None:
     """Write one self-contained HTML file about a run: it loads nothing and runs no script.
 
-    Progress, leaderboard, the next proposal and why, importance, slices of the posterior, parallel
-    coordinates, learning curves and failures. Takes a few times as long as an ask.
+    Progress, leaderboard, the next proposal and why, what is still to be gained, importance, slices of the
+    posterior, parallel coordinates, learning curves and failures. Takes a few times as long as an ask.
 
     Args:
         source: a `Study`, an `Optimizer`, or what `minimize` returned.

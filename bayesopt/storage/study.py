@@ -22,7 +22,7 @@ from optuna.study import Study as OptunaStudy
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from bayesopt.explanation import Explanation
+from bayesopt.explanation import Explanation, Regret
 from bayesopt.optimizer import Optimizer, _checked_value, checked_count
 from bayesopt.space import Space
 from bayesopt.storage import owners
@@ -356,6 +356,14 @@ class Study:
                 return explanation
             reason = f"what a dead worker has left comes first: {len(left)} to go"
             return replace(explanation, reason=reason, arm="retry")
+
+    def regret(self) -> Regret | None:
+        """What is still to be gained; see `Optimizer.regret`."""
+        return self.optimizer.regret()
+
+    def enough(self, tolerance: float) -> bool:
+        """Whether little enough is still to be gained; see `Optimizer.enough`."""
+        return self.optimizer.enough(tolerance)
 
     def check_reachable(self, forked: bool) -> None:
         """Raise a TypeError if trials cannot report from other processes, or from such that are forked."""
