@@ -288,7 +288,12 @@ class Optimizer:
         twin = self._twin()
         history = twin._history()
         ask_together([twin], 1)
-        asked = twin._pending[-1]
+        return self._explained(choice, twin._pending[-1], history, learnt)
+
+    def _explained(
+        self, choice: Choice, asked: _Asked, history: History, learnt: Learnt | None
+    ) -> Explanation:
+        """Of the proposal that a history before it has led to."""
         explanation = Explanation(*choice, asked.source, dict(asked.config))
         X, active = (
             torch.from_numpy(part)[None, None].to(self._device) for part in (asked.row, asked.active)

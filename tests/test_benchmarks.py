@@ -493,7 +493,9 @@ def test_picture_has_a_panel_for_each_problem_and_number_of_workers(tmp_path):
 # -------------------------------------------------------------------------------------------- commands
 
 
-@pytest.mark.parametrize("command", ["speed", "quality", "efficiency", "batch", "workers", "failures", "tpe"])
+@pytest.mark.parametrize(
+    "command", ["speed", "quality", "efficiency", "batch", "workers", "failures", "tpe", "stopping"]
+)
 def test_command_runs(command, tmp_path, capsys):
     threads = torch.get_num_threads()
     assert main([command, "--quick", "--threads", "1", "--out", str(tmp_path)]) == 0

@@ -345,7 +345,8 @@ def failures(run: Run) -> Markup:
     told = Counter(last_line(trial.error) for trial in run.failed)
     kinds = [[count, text] for text, count in told.most_common(MOST_ROWS)]
     rows = [[t.number, last_line(t.error), _brief(t.config)] for t in run.failed[-MOST_ROWS:][::-1]]
-    share = f"{len(run.failed):,} of {len(run.trials):,} trials failed, in {len(told):,} different ways."
+    ways = f"in {len(told):,} different ways" if len(told) > 1 else "all in the same way"
+    share = f"{len(run.failed):,} of {len(run.trials):,} trials failed, {ways}."
     return joined(
         [
             tag("p", share),
