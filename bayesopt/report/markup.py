@@ -4,6 +4,9 @@ import html
 import math
 from collections.abc import Iterable, Sequence
 
+#: Texts that could be taken for other values.
+_AMBIGUOUS = ("", "None", "True", "False")
+
 
 class Markup(str):
     """A string that is HTML already."""
@@ -67,3 +70,10 @@ def number(value: float, digits: int = 4) -> str:
         return "none"
     mantissa, e, exponent = f"{value:.{digits}g}".partition("e")
     return (mantissa + (f"e{int(exponent)}" if e else "")).replace("-", "−")
+
+
+def shown_value(value: object) -> str:
+    """A value of a parameter; a text in quotes where it could be taken for something else."""
+    if isinstance(value, str):
+        return repr(value) if value.strip() in _AMBIGUOUS else value
+    return number(value, 5) if isinstance(value, float) else str(value)

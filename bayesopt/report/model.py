@@ -5,10 +5,9 @@ from torch import Tensor
 
 from bayesopt.explanation import ARMS, Prediction, percent
 from bayesopt.report.importance import FEWEST
-from bayesopt.report.markup import Markup, joined, number, table, tag
+from bayesopt.report.markup import Markup, joined, number, shown_value, table, tag
 from bayesopt.report.run import Run
 from bayesopt.report.svg import Axis, band, bar, bottom_axis, dot, drawing, left_axis, line, shortened, words
-from bayesopt.report.tried import shown_value
 from bayesopt.trials import Trial
 
 MOST_BARS = 25

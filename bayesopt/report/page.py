@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bayesopt.report import model, tried
+from bayesopt.report import curves, failures, model, parallel, tried
 from bayesopt.report.markup import Markup, escaped, joined, tag
 from bayesopt.report.run import Run
 
@@ -23,9 +23,9 @@ SECTIONS: tuple[tuple[str, str, Callable[[Run], Markup]], ...] = (
     ("gain", "Still to be gained", model.gain),
     ("importance", "Importance", model.importance),
     ("slices", "Slices around the best", model.slices),
-    ("parallel", "Parallel coordinates", tried.parallel),
-    ("curves", "Learning curves", tried.learning_curves),
-    ("failures", "Failures", tried.failures),
+    ("parallel", "Parallel coordinates", parallel.parallel),
+    ("curves", "Learning curves", curves.learning_curves),
+    ("failures", "Failures", failures.failures),
 )
 
 _STYLE = Path(__file__).with_name("style.css")

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from bayesopt.report.markup import Markup, joined, number, tag
 
 Point = tuple[float, float]
@@ -152,3 +154,26 @@ def bottom_axis(ticks: Iterable[tuple[float, object]], y: float, right: float = 
 
 def _title(title: str | None) -> tuple[Markup, ...]:
     return () if title is None else (tag("title", title),)
+
+
+def legend(*entries: tuple[str, str]) -> Markup:
+    """What the colours mean: the class of a mark, and its name."""
+    items = (tag("li", tag("i", class_=f"key {kind}"), text) for kind, text in entries)
+    return tag("ul", *items, class_="legend")
+
+
+def scrolling(chart: Markup) -> Markup:
+    """A drawing that keeps a legible size where the screen is narrow."""
+    return tag("div", chart, class_="wide")
+
+
+def robust(values: Sequence[float], maximize: bool) -> list[float]:
+    """The values without those that are bad beyond measure, where they would hide the others."""
+    if not values:
+        return []
+    sign = -1.0 if maximize else 1.0
+    v = sign * np.asarray(values)
+    low, middle = np.quantile(v, [0.0, 0.75])
+    limit = middle / 2 + 1.5 * (middle / 2 - low / 2)  # halved: no overflow
+    kept = v[v / 2 <= limit] if limit > low / 2 else v
+    return [float(each) for each in sign * kept]

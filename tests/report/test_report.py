@@ -10,12 +10,12 @@ from scipy.stats import ks_2samp
 
 from bayesopt import Float, Optimizer, report
 from bayesopt.plots import best_so_far
-from bayesopt.report import model, tried
+from bayesopt.report import failures, model, tried
 from bayesopt.report.importance import FEWEST, importance
 from bayesopt.report.markup import escaped, number, tag
 from bayesopt.report.page import SECTIONS, page
-from bayesopt.report.run import Run
-from bayesopt.report.svg import Axis, shortened
+from bayesopt.report.run import Run, spread
+from bayesopt.report.svg import Axis, robust, shortened
 from tests.report.runs import HOSTILE, KINDS, WIDE, told, trained
 
 TAGS = re.findall(
@@ -135,24 +135,24 @@ def test_slices_show_what_predict_says():
 
 def test_failures_are_counted_by_their_last_line():
     run = Run.of(trained())
-    text = "".join(Page(tried.failures(run)).text)
+    text = "".join(Page(failures.failures(run)).text)
     assert f"{len(run.failed)}RuntimeError: loss exploded" in text
-    assert tried.last_line("Traceback:\n  x\nValueError: y\n\n") == "ValueError: y"
-    assert tried.last_line(None) == tried.last_line("\n") == "no number was returned"
+    assert failures.last_line("Traceback:\n  x\nValueError: y\n\n") == "ValueError: y"
+    assert failures.last_line(None) == failures.last_line("\n") == "no number was returned"
 
 
 def test_separation_is_that_of_kolmogorov_and_smirnov():
     source = torch.Generator().manual_seed(0)
     a, b = torch.rand(30, generator=source), torch.rand(17, generator=source).square()
-    assert tried._separation(a, b) == pytest.approx(ks_2samp(a.numpy(), b.numpy()).statistic)
-    assert tried._separation(a, a[:0]) == 0.0
+    assert failures._separation(a, b) == pytest.approx(ks_2samp(a.numpy(), b.numpy()).statistic)
+    assert failures._separation(a, a[:0]) == 0.0
 
 
 def test_best_half_and_others_evenly():
     trials = told({"x": Float(0.0, 1.0)}, 100, lambda c: c["x"]).trials
-    few = tried.spread(trials, 10)
+    few = spread(trials, 10)
     assert few[:5] == trials[:5] and len(few) == 10 and [t.number for t in few[5:]] == [5, 24, 43, 62, 81]
-    assert tried.spread(trials[:10], 10) == trials[:10]
+    assert spread(trials[:10], 10) == trials[:10]
 
 
 # -------------------------------------------------------------------------------------------- importance
@@ -216,9 +216,9 @@ def test_axes_keep_order_stay_inside_and_tell_their_ticks_apart(values):
 
 def test_hopeless_values_do_not_hide_the_others():
     values = [*range(20), 1e9, 1e300]
-    assert max(tried.robust(values, False)) < 100
-    assert min(tried.robust([-v for v in values], True)) > -100
-    assert tried.robust([1.0, 1.0], False) == [1.0, 1.0] and tried.robust([], True) == []
+    assert max(robust(values, False)) < 100
+    assert min(robust([-v for v in values], True)) > -100
+    assert robust([1.0, 1.0], False) == [1.0, 1.0] and robust([], True) == []
 
 
 def test_markup_escapes_once():
