@@ -49,11 +49,16 @@ def joined(parts: Iterable[object]) -> Markup:
     return Markup("".join(map(escaped, parts)))
 
 
-def table(header: Sequence[object], rows: Iterable[Sequence[object]], label: str) -> Markup:
-    """A table that scrolls by itself where the screen is narrow; the keyboard reaches it."""
+def table(
+    header: Sequence[object], rows: Iterable[Sequence[object]], label: str, look: str = "wide"
+) -> Markup:
+    """A table that scrolls by itself where the screen is narrow; the keyboard reaches it.
+
+    With the look "wide facts", of a few words and numbers, its cells wrap instead.
+    """
     head = tag("thead", tag("tr", *(tag("th", cell, scope="col") for cell in header)))
     body = tag("tbody", *(tag("tr", *(tag("td", _cell(cell)) for cell in row)) for row in rows))
-    return tag("div", tag("table", head, body), class_="wide", tabindex=0, role="region", aria_label=label)
+    return tag("div", tag("table", head, body), class_=look, tabindex=0, role="region", aria_label=label)
 
 
 def _cell(value: object) -> object:

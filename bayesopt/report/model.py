@@ -123,7 +123,7 @@ def _slice(run: Run, j: int) -> Markup:
         return tag("p", tag("b", name), ": not active in any finished trial.", class_="note")
     grid = _grid(run, base, j)
     configs, found = run.space.decode(grid), run.predictions(grid)
-    x, here = Axis(0.0, 1.0, 52, 290), float(run.encoded([base])[0][0, j])
+    x, here = Axis(0.0, 1.0, 62, 290), float(run.encoded([base])[0][0, j])
     y = Axis.over([v for p in found for v in (p.low, p.high)] + [base.value], 166, 30)
     levels = run.space.levels[j]
     few = levels is not None and levels <= _FEW_LEVELS
@@ -134,7 +134,7 @@ def _slice(run: Run, j: int) -> Markup:
     marks = _levels(places, found, y, [c[name] for c in configs]) if few else _curve(places, found, y)
     parts = [
         words((10, 16), shortened(name, 30), class_="label strong"),
-        left_axis(y, 52, 290, 4),
+        left_axis(y, 62, 290, 4),
         bottom_axis(dict(shown).items(), 166, 290),
         marks,
         dot((x(here), y(base.value)), "ring", f"trial {base.number}: {number(base.value, 6)}", 5),
@@ -207,7 +207,9 @@ def proposal(run: Run) -> Markup:
             ["chance of success", percent(p.success)],
             ["noise of an evaluation", f"{number(fit.noise, 3)} (standard deviation)"],
         ]
-        text.append(table(["expected of it", ""], facts, "What is expected of the next configuration"))
+        text.append(
+            table(["expected of it", ""], facts, "What is expected of the next configuration", "wide facts")
+        )
     return joined(text)
 
 
@@ -233,4 +235,6 @@ def gain(run: Run) -> Markup:
         "nothing was evaluated."
     )
     note = tag("p", text, class_="note")
-    return joined([_whose(run), table(["still to be gained", ""], facts, "Still to be gained"), note])
+    return joined(
+        [_whose(run), table(["still to be gained", ""], facts, "Still to be gained", "wide facts"), note]
+    )
