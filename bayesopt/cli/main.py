@@ -13,12 +13,13 @@ from bayesopt.cli.ask import ASK
 from bayesopt.cli.command import FAILED, USAGE, Command, FailedError
 from bayesopt.cli.demo import DEMO
 from bayesopt.cli.export import EXPORT
+from bayesopt.cli.report import REPORT
 from bayesopt.cli.show import BEST, TRIALS
 from bayesopt.cli.tell import TELL
 from bayesopt.cli.tune import TUNE
 
 #: In the order of the help. A new one is a `Command` of its own module and a word here.
-COMMANDS: tuple[Command, ...] = (TUNE, ASK, TELL, BEST, TRIALS, EXPORT, DEMO)
+COMMANDS: tuple[Command, ...] = (TUNE, ASK, TELL, BEST, TRIALS, REPORT, EXPORT, DEMO)
 
 DESCRIPTION = """\
 Bayesian optimisation: finds good settings for a program that takes long to run.

@@ -100,6 +100,17 @@ def test_the_best_is_shown(cli, mixed):
     assert shown[0] == "trial 2: -1e-05" and f"  lr = {mixed[2]['lr']!r}" in shown
 
 
+def test_a_report_is_the_page_of_the_study(cli, folder, mixed):
+    """Under the study's name, or where one says; the page itself is tested elsewhere."""
+    (said,) = lines(cli("report", "--json"))
+    page = (folder / said["report"]).read_text()
+    assert said["report"] == "space.html" and page.startswith("<!doctype html>") and "space" in page
+    done = cli("report", "-o", "here.html")
+    assert done == (0, "here.html\n", "") and (folder / "here.html").stat().st_size > 1000
+    done = cli("report", "-o", "no/such/folder.html")
+    assert done.code == 1 and "no/such/folder.html" in done.err and done.err.count("\n") == 1
+
+
 def test_exports_hold_what_the_study_holds(cli, folder, mixed):
     found = lines(cli("trials", "--json"))
     assert (
