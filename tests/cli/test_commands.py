@@ -104,7 +104,7 @@ def test_a_report_is_the_page_of_the_study(cli, folder, mixed):
     """Under the study's name, or where one says; the page itself is tested elsewhere."""
     (said,) = lines(cli("report", "--json"))
     page = (folder / said["report"]).read_text()
-    assert said["report"] == "space.html" and page.startswith("<!doctype html>") and "space" in page
+    assert said["report"] == "mixed.html" and page.startswith("<!doctype html>") and "mixed" in page
     done = cli("report", "-o", "here.html")
     assert done == (0, "here.html\n", "") and (folder / "here.html").stat().st_size > 1000
     done = cli("report", "-o", "no/such/folder.html")
