@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bayesopt.optimizer import Optimizer
+    from bayesopt.pruning.pruner import CurvePruner
     from bayesopt.replicates import Replicates
     from bayesopt.space import Between, Categorical, Float, Int, Space
     from bayesopt.storage.study import Study
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Between",
     "Categorical",
+    "CurvePruner",
     "Float",
     "Int",
     "Optimizer",
@@ -46,6 +48,7 @@ __all__ = [
 
 _HOMES = {
     "optimizer": ["Optimizer"],
+    "pruning.pruner": ["CurvePruner"],
     "replicates": ["Replicates"],
     "space": ["Between", "Categorical", "Float", "Int", "Space"],
     "storage.study": ["Study"],

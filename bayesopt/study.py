@@ -122,7 +122,8 @@ def minimize(
         space: a `Space`, or a dict of parameters.
         trials: number of evaluations; of the whole study, where there is a storage.
         storage, name, on_space_change: where to keep the study; see `Study`.
-        pruner: decides `should_prune`: an Optuna pruner, "median", "asha" or "hyperband"; by default, never.
+        pruner: decides `should_prune`: a `CurvePruner` or another Optuna pruner, or "curve", "median", "asha"
+            or "hyperband"; by default, never.
         stop_when, tolerance: "regret" ends the run before all trials are made, once no configuration is
             believed to be better than the best one by more than the tolerance, a number in the units of the
             objective: see `Optimizer.enough`.

@@ -17,8 +17,8 @@ class Trial:
     """One evaluation: its place in the order of telling, what was tried, what came out.
 
     `value` is None where the evaluation failed; `seconds` and `error` (a traceback) are known when
-    `minimize` ran the objective. A trial that was `pruned`, stopped early, has the last value it reported;
-    it is a lesson, but never the best.
+    `minimize` ran the objective. A trial that was `pruned`, stopped early, has the last value it reported, or
+    the one at which `CurvePruner` expected it to end; it is a lesson, but never the best.
     """
 
     number: int

@@ -23,6 +23,7 @@ COMMANDS = (
     "tpe",
     "durability",
     "stopping",
+    "curves",
 )
 
 #: Commands with arguments of their own, and their modules.

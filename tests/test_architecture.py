@@ -38,6 +38,7 @@ LAYERS = (
     ("optimizer",),
     ("replicates",),
     ("workers",),
+    ("pruning",),
     ("storage",),
     ("study",),
     ("report",),

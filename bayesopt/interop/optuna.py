@@ -19,6 +19,7 @@ from bayesopt.interop.inferred import fits, infer_space
 from bayesopt.methods.history import generator
 from bayesopt.optimizer import Optimizer, _checked_value
 from bayesopt.parameters import Int
+from bayesopt.pruning.pruner import stopped_value
 from bayesopt.space import Space
 from bayesopt.storage import owners
 from bayesopt.storage.database import turn
@@ -49,9 +50,9 @@ class BayesSampler(BaseSampler):
     trial is, and whatever the objective asks for outside the range that is known. With a space, the first
     trial is a proposal.
 
-    All trials count. A failed one is a failure, unless it was tried again; a pruned one has the value that it
-    reported last. A running one is expected to end, unless its process is gone or it is older than
-    `max_pending_age` trials.
+    All trials count. A failed one is a failure, unless it was tried again; a pruned one has the value at
+    which `CurvePruner` expected it to end, or else the one that it reported last. A running one is expected
+    to end, unless its process is gone or it is older than `max_pending_age` trials.
 
     What is proposed for a trial depends on the seed, its number, the trials that have ended and those that
     run. With `n_jobs > 1` these two change with the timing of the evaluations; two runs in which the same
@@ -261,7 +262,7 @@ def _outcome(trial: FrozenTrial) -> float | None:
     if trial.state == TrialState.FAIL:
         return None
     if trial.state == TrialState.PRUNED and trial.last_step is not None:
-        return _checked_value(trial.intermediate_values[trial.last_step])
+        return _checked_value(stopped_value(trial))
     return _checked_value(trial.values[0]) if trial.values else None
 
 

@@ -24,6 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bayesopt.explanation import Explanation, Regret
 from bayesopt.optimizer import Optimizer, _checked_value, checked_count
+from bayesopt.pruning.pruner import stopped_value
 from bayesopt.space import Space
 from bayesopt.storage import owners
 from bayesopt.storage.changes import differences
@@ -105,8 +106,8 @@ class Study:
             seed of a study cannot change; the others can, for the proposals to come.
         device: see `Optimizer`.
         maximize: whether larger outcomes are better; None for what the study says, or False.
-        pruner: an Optuna pruner, or "median", "asha" or "hyperband"; None never stops a trial early. Not
-            stored.
+        pruner: a `CurvePruner` or another Optuna pruner, or "curve", "median", "asha" or "hyperband"; None
+            never stops a trial early. Not stored.
         on_space_change: what to do if the study has another space: "error", or "extend" it to the given one,
             which must hold all old trials.
         heartbeat: seconds between two signs of life; after four without one, a process is dead. Processes
@@ -295,7 +296,8 @@ class Study:
             trial: what `ask` returned, or its number; or a configuration: the oldest running trial of it, or,
                 if there is none, a result from elsewhere.
             value: the outcome; None, nan or an infinity if the evaluation failed.
-            pruned: the evaluation was stopped early; its value is the last one that it reported.
+            pruned: the evaluation was stopped early; its value is the one at which `CurvePruner` expected it
+                to end, or the last one that it reported.
             error: what went wrong, if it failed.
             seconds: how long it took; by default, since it was asked for.
 
@@ -307,7 +309,7 @@ class Study:
         with self._lock:
             place = self._running_place(trial)
             if pruned:
-                outcome = self._last_report(place.trial_id)
+                outcome = _checked_value(stopped_value(self._storage.get_trial(place.trial_id)))
             state = (
                 TrialState.PRUNED if pruned else TrialState.FAIL if outcome is None else TrialState.COMPLETE
             )
@@ -544,11 +546,6 @@ class Study:
         self._started(start, place)
         return place
 
-    def _last_report(self, trial_id: int) -> float | None:
-        frozen = self._storage.get_trial(trial_id)
-        step = frozen.last_step
-        return None if step is None else _checked_value(frozen.intermediate_values[step])
-
     # ------------------------------------------------------------------------------------------------ asking
 
     def _ask(self, count: int, watched: bool, total: int | None = None) -> list[RunningTrial]:
@@ -702,8 +699,8 @@ def _epitaph(each: _Open) -> str:
 def _result(frozen: FrozenTrial, config: Config) -> Trial:
     pruned = frozen.state == TrialState.PRUNED
     value = frozen.values[0] if frozen.values else None
-    if pruned and value is None and frozen.last_step is not None:
-        value = frozen.intermediate_values[frozen.last_step]
+    if pruned and frozen.last_step is not None:
+        value = stopped_value(frozen)
     if frozen.state == TrialState.FAIL:
         value = None
     duration = frozen.duration

@@ -10,14 +10,16 @@ import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.storages import RDBStorage, _CachedStorage
 
+from bayesopt.pruning.pruner import CurvePruner
 from bayesopt.storage.opening import check_not_forked
 from bayesopt.trials import Config
 
 #: Storages that trials sent to this process have opened, by process, URL and study.
 _opened: dict[tuple[int, str, str], _CachedStorage] = {}
 
-#: Pruners by name, as Optuna makes them without further arguments; "asha" is asynchronous successive halving.
+#: Pruners by name, ours and Optuna's, without further arguments; "asha" is asynchronous successive halving.
 PRUNERS: dict[str, Callable[[], BasePruner]] = {
+    "curve": CurvePruner,
     "median": MedianPruner,
     "asha": SuccessiveHalvingPruner,
     "hyperband": HyperbandPruner,

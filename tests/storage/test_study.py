@@ -483,7 +483,7 @@ def test_seed_and_direction_cannot_change_and_settings_stay(url, name):
         ({"on_space_change": "ignore"}, "on_space_change"),
         ({"heartbeat": 0}, "heartbeat"),
         ({"max_retries": -1}, "max_retries"),
-        ({"pruner": "mean"}, "'median', 'asha', 'hyperband'"),
+        ({"pruner": "mean"}, "'curve', 'median', 'asha', 'hyperband'"),
         ({"pruner": 3}, "pruner"),
         ({"seed": -1}, "seed"),
         ({"method": "magic"}, "method"),
