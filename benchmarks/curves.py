@@ -6,8 +6,7 @@ and depend on what the pruner has left of the curves before. The goal of a run i
 the run of the same seed finds without a pruner; what counts is how many epochs are spent until a trial has
 finished with it. A run has stopped the best if a stopped trial would have ended better than all others.
 
-The problems come from `--problems-path`, those of `--problems` that have curves. Each run is a line of
-`--runs`; those that it has are not run again.
+Each run is a line of `--runs`; those that it has are not run again.
 """
 
 import argparse
@@ -27,7 +26,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner,
 from bayesopt import CurvePruner, Space, Study
 from bayesopt.methods.history import generator
 from benchmarks.problems import Problem, get
-from benchmarks.report import RESULTS, Report, Table, number, percent, progress
+from benchmarks.report import Report, Table, number, percent, progress
 
 DESCRIPTION = "epochs saved by pruners on recorded learning curves, and best trials stopped"
 
@@ -46,13 +45,18 @@ Run = dict[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--problems-path", type=Path, required=True, help="a folder with a problems.py")
-    parser.add_argument("--problems", nargs="+", required=True, help="names of problems with curves")
+    parser.add_argument(
+        "--problems-path", type=Path, help="a folder with a problems.py, asked for names first"
+    )
+    parser.add_argument(
+        "--problems", nargs="+", default=["train/network/digits"],
+        help="names of problems with learning curves (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--sources", nargs="+", choices=SOURCES, default=["random"], help="(default: random)")
     parser.add_argument("--pruners", nargs="+", choices=PRUNERS, default=list(PRUNERS), help="(default: all)")
     parser.add_argument("--seeds", type=int, default=20, help="seeds 0 .. SEEDS - 1 (default: %(default)s)")
     parser.add_argument("--trials", type=int, default=60, help="of each run (default: %(default)s)")
-    parser.add_argument("--runs", type=Path, default=RESULTS / "curves.jsonl", help="(default: %(default)s)")
+    parser.add_argument("--runs", type=Path, help="(default: curves.jsonl beside the results)")
 
 
 def study_of(problem: Problem, source: str, seed: int, pruner: BasePruner) -> Study:
@@ -67,7 +71,8 @@ def random_configs(space: Space, seed: int, count: int) -> list[dict[str, Any]]:
 
 def one_run(problem: Problem, source: str, seed: int, pruner: str, trials: int) -> Run:
     """Epochs spent at each better final value, and what became of the trials."""
-    assert problem.curve is not None
+    if problem.curve is None:
+        raise SystemExit(f"problem {problem.name} has no learning curves")
     configs = random_configs(problem.space, seed, trials) if source == "random" else None
     epochs, best, stopped, steps, improvements = 0, math.inf, [], 0, []
     with study_of(problem, source, seed, PRUNERS[pruner]()) as study:
@@ -108,7 +113,8 @@ def epochs_to(run: Run, goal: float) -> float:
 def run(args: argparse.Namespace) -> Report:
     problems = args.problems[:1] if args.quick else args.problems
     seeds, trials = (1, 12) if args.quick else (args.seeds, args.trials)
-    path = args.runs.with_stem(args.runs.stem + "-quick" * args.quick)
+    path = args.runs or args.out / f"curves{'-quick' * args.quick}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", ExperimentalWarning)  # Hyperband
     wanted = [

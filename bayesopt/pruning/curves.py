@@ -64,13 +64,15 @@ class Scale:
     def of(cls, finals: Array) -> "Scale | None":
         """From final values `(n,)`: their median, and how far the better half is from it (root mean square).
 
-        None if they do not differ there.
+        Values that are not finite do not count. None if there is no difference.
         """
-        finals = finals[np.isfinite(finals)]
+        finals = np.sort(finals[np.isfinite(finals)])
+        if len(finals) == 0:
+            return None
         centre = float(np.median(finals))
-        better = np.sort(finals)[: (len(finals) + 1) // 2] - centre
-        spread = float(np.sqrt(np.mean(better**2)))
-        return cls(centre, spread) if 0.0 < spread < np.inf else None
+        distance = centre - finals[: (len(finals) + 1) // 2]
+        spread = float(np.linalg.norm(distance / max(distance[0], 1e-300))) * distance[0]
+        return cls(centre, spread / len(distance) ** 0.5) if 0.0 < spread < np.inf else None
 
     def scaled(self, values: Array) -> Array:
         """z of values of any shape; what is not finite is as bad as can be."""

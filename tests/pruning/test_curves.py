@@ -48,5 +48,13 @@ def test_scaling_keeps_the_order_and_can_be_undone_up_to_the_cut():
     assert scale.scaled(np.array([1e9, np.inf, np.nan, -np.inf])).tolist() == [WORST] * 4
 
 
-def test_no_scale_where_the_better_half_is_all_alike():
-    assert Scale.of(np.array([2.0, 2.0, 2.0, 5.0, 7.0])) is None
+@pytest.mark.parametrize("finals", [[2.0, 2.0, 2.0, 5.0, 7.0], [np.inf, np.nan], []])
+def test_no_scale_where_the_better_half_is_all_alike(finals):
+    assert Scale.of(np.array(finals)) is None
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1.0, 1e200])
+def test_spread_is_the_root_mean_square_of_the_better_half_in_any_unit(unit):
+    scale = Scale.of(unit * np.array([9.0, 1.0, 5.0, 2.0, np.inf, 7.0]))
+    assert scale.centre == pytest.approx(5.0 * unit)
+    assert scale.spread == pytest.approx(np.sqrt((16 + 9 + 0) / 3) * unit)
