@@ -14,7 +14,8 @@ import json
 import math
 import statistics
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,8 @@ PRUNERS: dict[str, Callable[[], BasePruner]] = {
     "Median": MedianPruner,
     "ASHA": SuccessiveHalvingPruner,
     "Hyperband": HyperbandPruner,
-    "Median, patient": lambda: MedianPruner(n_startup_trials=10, n_warmup_steps=5),
+    "Median from 12": lambda: MedianPruner(n_warmup_steps=12),
 }
-SOURCES = ("random", "proposals")
 
 Run = dict[str, Any]
 
@@ -52,9 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--problems", nargs="+", default=["train/network/digits"],
         help="names of problems with learning curves (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--sources", nargs="+", choices=SOURCES, default=["random"], help="(default: random)")
+    parser.add_argument(
+        "--proposals", nargs="*", default=[], help="problems to run with our proposals too (default: none)"
+    )
     parser.add_argument("--pruners", nargs="+", choices=PRUNERS, default=list(PRUNERS), help="(default: all)")
-    parser.add_argument("--seeds", type=int, default=20, help="seeds 0 .. SEEDS - 1 (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=20, help="how many (default: %(default)s)")
+    parser.add_argument("--first-seed", type=int, default=0, help="(default: %(default)s)")
     parser.add_argument("--trials", type=int, default=60, help="of each run (default: %(default)s)")
     parser.add_argument("--runs", type=Path, help="(default: curves.jsonl beside the results)")
 
@@ -111,31 +114,29 @@ def epochs_to(run: Run, goal: float) -> float:
 
 
 def run(args: argparse.Namespace) -> Report:
-    problems = args.problems[:1] if args.quick else args.problems
-    seeds, trials = (1, 12) if args.quick else (args.seeds, args.trials)
+    trials, count = (12, 1) if args.quick else (args.trials, args.seeds)
+    seeds = range(args.first_seed, args.first_seed + count)
+    groups = [Group("random", args.problems, seeds), Group("proposals", args.proposals, seeds)]
+    groups = [group for group in groups if group.problems]
     path = args.runs or args.out / f"curves{'-quick' * args.quick}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", ExperimentalWarning)  # Hyperband
-    wanted = [
-        (p, s, k, n) for s in args.sources for p in problems for k in range(seeds) for n in args.pruners
-    ]
-    found = _known(path, trials)
+    runs = _known(path, trials)
     with path.open("a", encoding="utf-8") as file:
-        for name, source, seed, pruner in wanted:
-            if (name, source, seed, pruner) in found:
-                continue
-            if seed == 0 and pruner == args.pruners[0]:
-                progress(f"curves: {name}, {source}")
-            done = one_run(get(name, path=args.problems_path), source, seed, pruner, trials)
-            found[name, source, seed, pruner] = done
-            file.write(json.dumps(done) + "\n")
-            file.flush()
-    runs = {key: found[key] for key in wanted}
-    tables = [table(runs, problems, source, seeds, args.pruners) for source in args.sources]
-    each = [by_problem(runs, problems, source, seeds, args.pruners) for source in args.sources]
+        for key in (key for group in groups for pruner in args.pruners for key in group.keys(pruner)):
+            if key not in runs:
+                name, source, seed, pruner = key
+                if seed == seeds[0]:
+                    progress(f"curves: {name}, {source}, {pruner}")
+                runs[key] = one_run(get(name, path=args.problems_path), source, seed, pruner, trials)
+                file.write(json.dumps(runs[key]) + "\n")
+                file.flush()
+    tables = [table(runs, group, args.pruners) for group in groups]
+    each = [by_problem(runs, group, args.pruners) for group in groups]
     summary = [dict(zip(t.header, row, strict=True)) for t in tables for row in t.rows]
-    return Report("Stopping early", tables + each, summary, {"seeds": seeds, "trials": trials})
+    settings = {"seeds": f"{seeds[0]}-{seeds[-1]}", "trials": trials}
+    return Report("Stopping early", tables + each, summary, settings)
 
 
 Key = tuple[str, str, int, str]
@@ -147,27 +148,37 @@ def _known(path: Path, trials: int) -> dict[Key, Run]:
     return {(r["problem"], r["source"], r["seed"], r["pruner"]): r for r in runs if r["trials"] == trials}
 
 
-def ratios(runs: dict[Key, Run], problem: str, source: str, seeds: int, pruner: str) -> list[float]:
-    """Epochs to the goal, of those that it takes without a pruner, seed by seed."""
+@dataclass(frozen=True)
+class Group:
+    """Runs that are told together."""
+
+    source: str
+    problems: Sequence[str]
+    seeds: Sequence[int]
+
+    def keys(self, pruner: str) -> list[Key]:
+        return [(problem, self.source, seed, pruner) for problem in self.problems for seed in self.seeds]
+
+
+def ratios(runs: Mapping[Key, Run], group: Group, pruner: str) -> list[float]:
+    """Epochs to the goal, of those that it takes without a pruner, run by run."""
     found = []
-    for seed in range(seeds):
-        full = runs[problem, source, seed, NONE]["improvements"]
-        found.append(epochs_to(runs[problem, source, seed, pruner], full[-1][1]) / full[-1][0])
+    for problem, source, seed, _ in group.keys(pruner):
+        epochs, goal = runs[problem, source, seed, NONE]["improvements"][-1]
+        found.append(epochs_to(runs[problem, source, seed, pruner], goal) / epochs)
     return found
 
 
-def table(
-    runs: dict[Key, Run], problems: Sequence[str], source: str, seeds: int, pruners: Sequence[str]
-) -> Table:
+def table(runs: Mapping[Key, Run], group: Group, pruners: Sequence[str]) -> Table:
     rows = []
     for pruner in pruners:
-        mine = [runs[p, source, seed, pruner] for p in problems for seed in range(seeds)]
-        ratio = [r for p in problems for r in ratios(runs, p, source, seeds, pruner)]
-        bad = sum(r["stopped_best"] for r in mine)
+        mine = [runs[key] for key in group.keys(pruner)]
+        ratio = ratios(runs, group, pruner)
+        bad = sum(run["stopped_best"] for run in mine)
         rows.append(
             [
-                source, pruner, percent(statistics.mean(r["epochs"] / r["of"] for r in mine)),
-                _ratio(ratio), percent(np.isfinite(ratio).mean()),
+                group.source, pruner, percent(statistics.mean(run["epochs"] / run["of"] for run in mine)),
+                _ratio(ratio), percent(float(np.isfinite(ratio).mean())),
                 f"{number(100 * bad / len(mine))} % ({bad} of {len(mine)})",
             ]
         )  # fmt: skip
@@ -180,10 +191,10 @@ def table(
         "best stopped",
     ]
     caption = (
-        f"{len(problems)} problems, {seeds} seeds, configurations: {source}. Epochs in all, of those without "
-        "a pruner, mean. Epochs until the best final value of the run without a pruner is reached, of those "
-        "that it takes there: median (quartiles); inf where it is never reached. Runs that reach it. Runs in "
-        "which a stopped trial would have been the best."
+        f"{len(group.problems)} problems, {len(group.seeds)} seeds, configurations: {group.source}. Epochs "
+        "in all, of those without a pruner, mean. Epochs until the best final value of the run without a pruner "
+        "is reached, of those that it takes there: median (quartiles); inf where it is never reached. Runs "
+        "that reach it. Runs in which a stopped trial would have been the best."
     )
     return Table(header, rows, caption)
 
@@ -193,19 +204,17 @@ def _ratio(ratio: Sequence[float]) -> str:
     return f"{number(middle, 2)} ({number(low, 2)}-{number(high, 2)})"
 
 
-def by_problem(
-    runs: dict[Key, Run], problems: Sequence[str], source: str, seeds: int, pruners: Sequence[str]
-) -> Table:
+def by_problem(runs: Mapping[Key, Run], group: Group, pruners: Sequence[str]) -> Table:
     rows = []
-    for problem in problems:
-        row = [problem]
+    for problem in group.problems:
+        own, row = replace(group, problems=[problem]), [problem]
         for pruner in pruners:
-            ratio = float(np.quantile(ratios(runs, problem, source, seeds, pruner), 0.5, method="nearest"))
-            bad = sum(runs[problem, source, seed, pruner]["stopped_best"] for seed in range(seeds))
+            ratio = float(np.quantile(ratios(runs, own, pruner), 0.5, method="nearest"))
+            bad = sum(runs[key]["stopped_best"] for key in own.keys(pruner))
             row.append(f"{number(ratio, 2)} / {bad}")
         rows.append(row)
     caption = (
-        f"Configurations: {source}. Median of the epochs to the goal, of those without a pruner; and how "
-        f"many of {seeds} runs stopped the best."
+        f"Configurations: {group.source}. Median of the epochs to the goal, of those without a pruner; and "
+        f"how many of {len(group.seeds)} runs stopped the best."
     )
     return Table(["problem", *pruners], rows, caption)

@@ -80,11 +80,11 @@ class CurvePruner(BasePruner):
     ...     return floor + 0.5
     >>> study.optimize(objective, n_trials=20)
     >>> [trial.last_step for trial in study.trials if trial.number >= 17]
-    [4, 4, 4]
+    [6, 6, 6]
     """
 
     def __init__(
-        self, threshold: float = 0.01, *, min_finished: int = 5, min_steps: int = 4, warmup: float = 0.15
+        self, threshold: float = 0.005, *, min_finished: int = 5, min_steps: int = 4, warmup: float = 0.25
     ) -> None:
         if not isinstance(threshold, numbers.Real) or not 0.0 < threshold < 1.0:
             raise ValueError(f"threshold must be a probability between 0 and 1, got {threshold!r}")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bayesopt import Float
-from benchmarks.curves import NONE, PRUNERS, by_problem, epochs_to, one_run, ratios, table
+from benchmarks.curves import NONE, PRUNERS, Group, by_problem, epochs_to, one_run, ratios, table
 from benchmarks.problems import Problem
 
 LENGTH = 12
@@ -18,6 +18,7 @@ def bowl(config):
 
 
 PROBLEM = Problem("bowl", "mine", {"x": Float(-1.0, 1.0)}, lambda c: bowl(c)[-1], curve=bowl)
+GROUP = Group("random", ["bowl"], range(2))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def test_without_a_pruner_every_epoch_is_spent(runs):
         assert run["stopped"] == 0 and not run["stopped_best"]
         values = [value for _, value in run["improvements"]]
         assert values == sorted(values, reverse=True)
-    assert ratios(runs, "bowl", "random", 2, NONE) == [1.0, 1.0]
+    assert ratios(runs, GROUP, NONE) == [1.0, 1.0]
 
 
 def test_pruners_see_the_same_configurations_and_spend_less(runs):
@@ -41,7 +42,7 @@ def test_pruners_see_the_same_configurations_and_spend_less(runs):
     assert ours["epochs"] < full["epochs"] and ours["stopped"] > 0 and not ours["stopped_best"]
     assert ours["improvements"][0] == full["improvements"][0]
     assert ours["improvements"][-1][1] == full["improvements"][-1][1]
-    assert ratios(runs, "bowl", "random", 2, "CurvePruner")[0] == pytest.approx(
+    assert ratios(runs, GROUP, "CurvePruner")[0] == pytest.approx(
         ours["improvements"][-1][0] / full["improvements"][-1][0]
     )
 
@@ -53,6 +54,6 @@ def test_a_goal_that_is_not_reached_takes_for_ever(runs):
 
 def test_tables_have_a_row_for_each_pruner_and_each_problem(runs):
     names = [NONE, "CurvePruner", "ASHA"]
-    assert [row[1] for row in table(runs, ["bowl"], "random", 2, names).rows] == names
-    assert by_problem(runs, ["bowl"], "random", 2, names).rows[0][:2] == ["bowl", "1 / 0"]
+    assert [row[1] for row in table(runs, GROUP, names).rows] == names
+    assert by_problem(runs, GROUP, names).rows[0][:2] == ["bowl", "1 / 0"]
     assert set(names) <= PRUNERS.keys()
