@@ -192,9 +192,9 @@ def table(runs: Mapping[Key, Run], group: Group, pruners: Sequence[str]) -> Tabl
     ]
     caption = (
         f"{len(group.problems)} problems, {len(group.seeds)} seeds, configurations: {group.source}. Epochs "
-        "in all, of those without a pruner, mean. Epochs until the best final value of the run without a pruner "
-        "is reached, of those that it takes there: median (quartiles); inf where it is never reached. Runs "
-        "that reach it. Runs in which a stopped trial would have been the best."
+        "in all, of those without a pruner, mean. Epochs until the best final value of the run without a "
+        "pruner is reached, of those that it takes there: median (quartiles); inf where it is never reached. "
+        "Runs that reach it. Runs in which a stopped trial would have been the best."
     )
     return Table(header, rows, caption)
 
