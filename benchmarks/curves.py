@@ -178,7 +178,7 @@ def table(runs: Mapping[Key, Run], group: Group, pruners: Sequence[str]) -> Tabl
         rows.append(
             [
                 group.source, pruner, percent(statistics.mean(run["epochs"] / run["of"] for run in mine)),
-                _ratio(ratio), percent(float(np.isfinite(ratio).mean())),
+                _ratio(ratio), f"{number(100 * float(np.isfinite(ratio).mean()))} %",
                 f"{number(100 * bad / len(mine))} % ({bad} of {len(mine)})",
             ]
         )  # fmt: skip
