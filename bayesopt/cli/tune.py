@@ -77,7 +77,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "counts. A group called step makes it an intermediate result",
     )
     parser.add_argument(
-        "--pruner", metavar="NAME", help="stop early what goes badly: median, asha or hyperband"
+        "--pruner", metavar="NAME", help="stop early what goes badly: curve, median, asha or hyperband"
     )
     parser.add_argument(
         "--grace", type=duration, default=10.0, metavar="SECONDS", help="from SIGTERM to SIGKILL (10)"
