@@ -12,7 +12,7 @@ ARMS: dict[str, str] = {
     "design": "part of the design that covers the space before there is enough to learn from",
     "acquisition": "the best acquisition in the whole space",
     "trust region": "the best acquisition within a trust region around the best result",
-    "quadratic": "the minimiser of a quadratic model of the good results near the best one",
+    "quadratic": "the minimiser of a quadratic model near the best result, or what teaches that model most",
     "confidence bound": "the most promising by its confidence bound, beside what is under way",
     "exploration": "where the most is to be learnt beside what is under way",
     "draw": "the minimiser of a function drawn from the posterior",

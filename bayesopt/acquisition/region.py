@@ -20,6 +20,11 @@ class Region:
         upper = torch.where(free, 1.0, (centre + half_width).clamp_max(1.0))
         return cls(lower, upper)
 
+    @classmethod
+    def everywhere(cls, like: Tensor) -> "Region":
+        """The whole box, for each of the points `(b, d)`."""
+        return cls(torch.zeros_like(like), torch.ones_like(like))
+
     def place(self, U: Tensor) -> Tensor:
         """The points `(b, m, d)` of the region at relative places `U (b, m, d)` in [0, 1]."""
         lower, upper = self.lower.unsqueeze(-2), self.upper.unsqueeze(-2)

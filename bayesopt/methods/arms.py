@@ -1,12 +1,20 @@
 """The local arms of the default method, and what they have learnt: folds over the history.
 
-Every other proposal is local: the minimiser of a quadratic model near the incumbent where one fits, else the
-best point within a trust region. How far they reach follows from how earlier local proposals fared, in the
-order of asking; it is computed from the history at each ask, not kept.
+Every other proposal is local. The arms take turns, and one that succeeds goes on:
+
+1. the minimiser of a quadratic model within a box around the incumbent;
+2. the best point of a trust region;
+3. the minimiser of the quadratic within a ball, in the metric of the points it was fitted to, which on an
+   ill-conditioned function is that of the level sets;
+4. the point that teaches this model most.
+
+While the quadratic succeeds, half of the other proposals are its own, too. How far the arms reach follows
+from how they fared, in the order of asking; it is computed from the history at each ask, not kept.
 """
 
 import math
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -27,9 +35,20 @@ Array = NDArray[Any]
 _SIDE, _MOST_SIDE, _LEAST_SIDE = 0.8, 1.6, 2.0**-7
 _SUCCESSES, _FAILURES = 2, 3
 
-#: Half-width of the box in which the quadratic is minimised: first, largest, smallest, and after that.
-_REACH, _MOST_REACH, _LEAST_REACH, _NEW_REACH = 0.25, 0.5, 1e-5, 0.1
-_GROWTH, _SHRINKAGE = 2.0, 0.4
+#: Half-width of the box in which the quadratic is minimised: first, largest, smallest, and after that;
+#: factors after a success and a failure.
+_BOX, _MOST_BOX, _LEAST_BOX, _NEW_BOX = 0.25, 0.5, 1e-5, 0.1
+_BOX_GROWTH, _BOX_SHRINKAGE = 2.0, 0.4
+
+#: Likewise the radius of the ball, in standard deviations of the points that the model was fitted to.
+_BALL, _MOST_BALL, _LEAST_BALL, _NEW_BALL = 1.0, 4.0, 0.1, 1.0
+_BALL_GROWTH, _BALL_SHRINKAGE = 3.0, 0.4
+
+#: Least radius at which something is to be learnt.
+_LEAST_LESSON = 0.3
+
+#: Local proposals looked back at, and the successes of the quadratic among them for it to get extra turns.
+_WINDOW, _THRIVING = 6, 2
 
 #: A pending evaluation within this share of the reach makes another minimiser of the quadratic wait.
 _AWAITED = 0.1
@@ -37,16 +56,34 @@ _AWAITED = 0.1
 #: Larger than any acquisition.
 _FIRST = 1e300
 
-#: Leave-one-out R^2 from which the quadratic is believed.
-_BELIEVED = 0.5
+#: Leave-one-out R^2 from which the quadratic is believed, and from which it is worth teaching.
+_BELIEVED, _TRUSTED = 0.5, 0.9
 
 #: Bounds of a lengthscale over their geometric mean, as the shape of a trust region.
 _ASPECT = (0.2, 5.0)
 
 
+class Turn(IntEnum):
+    """Whose turn it is among the local proposals, once a quadratic is determined."""
+
+    BOX = 0
+    REGION = 1
+    BALL = 2
+    LESSON = 3
+
+    def next(self) -> "Turn":
+        """Who comes after it."""
+        return Turn((self + 1) % len(Turn))
+
+
 def is_local(at: int) -> bool:
     """Whether the proposal made after `at` others is a local one."""
     return at % 2 == 1
+
+
+def is_extra(at: int) -> bool:
+    """Whether it is the quadratic's as well, while that thrives."""
+    return at % 4 == 2
 
 
 def takes_quadratic(space: Space) -> bool:
@@ -56,46 +93,64 @@ def takes_quadratic(space: Space) -> bool:
 
 @dataclass
 class Arms:
-    """Of one study: the side of the trust region and the reach of the quadratic, and their record.
+    """Of one study: the side of the trust region, the box and the ball of the quadratic, and their record.
 
-    resting: whether the quadratic sits out the next local proposal, after a failure.
+    turn: who makes the next local proposal; recent: whether the quadratic succeeded with the last ones.
     """
 
     side: float = _SIDE
-    reach: float = _REACH
-    resting: bool = False
+    box: float = _BOX
+    ball: float = _BALL
+    turn: Turn = Turn.BOX
     successes: int = 0
     failures: int = 0
+    recent: tuple[bool, ...] = ()
 
     @classmethod
     def after(cls, X: Array, y: Array, at: Array, quadratic: bool) -> "Arms":
         """What the local proposals among the told `X (n, d)`, `y (n,)`, asked `at (n,)`, have taught.
 
-        A local proposal within reach of the incumbent at its time counts as one of the quadratic model.
+        Which of two arms made a proposal at the turn of the box, where the quadratic may not have been
+        believed, is told from its distance to the incumbent.
         """
         arms, d = cls(), X.shape[-1]
         incumbent, best, known = X[0], math.inf, 0
         for i, (value, place) in enumerate(zip(y.tolist(), at.tolist(), strict=True)):
-            if known >= 2 * d and is_local(place) and place >= 0:
-                near = quadratic and is_determined(known, d) and not arms.resting
-                if near and float(np.abs(X[i] - incumbent).max()) <= 1.001 * arms.reach:
-                    arms.record_quadratic(value < best)
+            if known >= 2 * d and place >= 0 and is_local(place):
+                by_model = quadratic and is_determined(known, d) and arms.turn is not Turn.REGION
+                if arms.turn is Turn.BOX:
+                    by_model &= bool(np.abs(X[i] - incumbent).max() <= 1.001 * arms.box)
+                if by_model or arms.turn is Turn.REGION:
+                    arms.record(value < best)
                 else:
                     arms.record_region(value < best)
+                arms.recent = (*arms.recent, by_model and value < best)[-_WINDOW:]
             known += value == value
             if value < best:
                 incumbent, best = X[i], value
         return arms
 
-    def record_quadratic(self, improved: bool) -> None:
-        """The minimiser of the quadratic was, or was not, better than anything before."""
-        self.reach = min(_GROWTH * self.reach, _MOST_REACH) if improved else _SHRINKAGE * self.reach
-        self.reach = self.reach if self.reach >= _LEAST_REACH else _NEW_REACH
-        self.resting = not improved
+    @property
+    def quadratic_thrives(self) -> bool:
+        """Whether the quadratic has been succeeding."""
+        return sum(self.recent) >= _THRIVING
+
+    def record(self, improved: bool) -> None:
+        """Whose turn it was found something better than anything before, or did not."""
+        turn = self.turn
+        if turn is Turn.BOX:
+            self.box = min(_BOX_GROWTH * self.box, _MOST_BOX) if improved else _BOX_SHRINKAGE * self.box
+            self.box = self.box if self.box >= _LEAST_BOX else _NEW_BOX
+        if turn is Turn.BALL:
+            self.ball = min(_BALL_GROWTH * self.ball, _MOST_BALL) if improved else _BALL_SHRINKAGE * self.ball
+            self.ball = self.ball if self.ball >= _LEAST_BALL else _NEW_BALL
+        if turn is Turn.REGION:
+            self.record_region(improved)
+        if not improved or turn in (Turn.REGION, Turn.LESSON):
+            self.turn = turn.next()
 
     def record_region(self, improved: bool) -> None:
-        """Likewise for the best point of the trust region."""
-        self.resting = False
+        """The best point of the trust region was, or was not, better than anything before."""
         self.successes, self.failures = (self.successes + 1, 0) if improved else (0, self.failures + 1)
         if self.successes == _SUCCESSES:
             self.side, self.successes = min(2.0 * self.side, _MOST_SIDE), 0
@@ -104,8 +159,11 @@ class Arms:
         self.side = self.side if self.side >= _LEAST_SIDE else _SIDE
 
 
-def look_nearby(space: Space, history: History, lengthscales: Tensor) -> Nearby:
-    """The local arms of b studies, each with the same number > 0 of successes."""
+def look_nearby(space: Space, history: History, lengthscales: Tensor, extra: bool = False) -> Nearby:
+    """The local arms of b studies, each with the same number > 0 of successes.
+
+    If `extra`, of those studies where it thrives the quadratic only; else the whole box.
+    """
     X, y = history.X, history.y
     quadratic = takes_quadratic(space)
     told = zip(*(t.cpu().numpy() for t in (X, y, history.at)), strict=True)
@@ -113,22 +171,41 @@ def look_nearby(space: Space, history: History, lengthscales: Tensor) -> Nearby:
     finite = y.nan_to_num(nan=torch.inf)
     incumbent = X.gather(1, finite.argmin(-1)[:, None, None].expand(-1, 1, space.dim))[:, 0]
     side = X.new_tensor([arm.side for arm in arms])
-    region = trust_region(space, incumbent, lengthscales, side)
+    region = Region.everywhere(incumbent) if extra else trust_region(space, incumbent, lengthscales, side)
     succeeded = torch.isfinite(y)
     known = int(succeeded[0].sum())
     if not quadratic or not is_determined(known, space.dim):
         return Nearby(region, X[:, :0], y[:, :0])
     good = X[succeeded].view(len(X), known, -1), y[succeeded].view(len(X), known)
-    model = Quadratic.fit(*good)
-    reach = X.new_tensor([arm.reach for arm in arms])
-    lowest = space.snap(model.minimiser(reach))[0]
-    resting = torch.tensor([arm.resting for arm in arms], device=X.device)
-    believed = (model.score >= _BELIEVED) & ~resting
-    if history.X_pending.shape[1]:  # its answer is on the way
-        awaited = torch.cdist(lowest.unsqueeze(1), history.X_pending, p=torch.inf)[:, 0].amin(-1)
-        believed &= awaited > _AWAITED * reach
-    preference = torch.full_like(model.score, _FIRST).masked_fill(~believed, -torch.inf)
-    return Nearby(region, lowest.unsqueeze(1), preference.unsqueeze(1))
+    point, believed = _by_quadratic(arms, *good, history.X_pending)
+    speaks = torch.tensor([arm.quadratic_thrives or not extra for arm in arms], device=X.device)
+    preference = torch.full_like(side, _FIRST).masked_fill(~(believed & speaks), -torch.inf)
+    return Nearby(region, space.snap(point.unsqueeze(1))[0], preference.unsqueeze(1))
+
+
+def _by_quadratic(arms: list[Arms], X: Tensor, y: Tensor, X_pending: Tensor) -> tuple[Tensor, Tensor]:
+    """What the turn of each study proposes `(b, d)`, and whether it may `(b,)`: told `X (b, n, d)`, y."""
+    point, believed = X[:, 0].clone(), torch.zeros(len(X), dtype=torch.bool, device=X.device)
+    for turn in (Turn.BOX, Turn.BALL, Turn.LESSON):
+        chosen = [i for i, arm in enumerate(arms) if arm.turn is turn]
+        if not chosen:
+            continue
+        model = Quadratic.fit(X[chosen], y[chosen], rounds=1 if turn is Turn.BOX else 2)
+        least, reach = _BELIEVED, X.new_tensor([arms[i].ball for i in chosen])
+        if turn is Turn.BOX:
+            reach = X.new_tensor([arms[i].box for i in chosen])
+            found = model.lowest_in_box(reach)
+        elif turn is Turn.BALL:
+            found = model.lowest_in_ball(reach)
+        else:
+            least, found = _TRUSTED, model.least_known(reach.clamp_min(_LEAST_LESSON))
+        may = model.score >= least
+        if X_pending.shape[1]:  # its answer is on the way
+            away = X_pending[chosen] - found.unsqueeze(1)
+            away = away.abs().amax(-1) if turn is Turn.BOX else (away @ model.B.mT).norm(dim=-1)
+            may &= away.amin(-1) > _AWAITED * reach
+        point[chosen], believed[chosen] = found, may
+    return point, believed
 
 
 def trust_region(space: Space, incumbent: Tensor, lengthscales: Tensor, side: Tensor) -> Region:

@@ -30,7 +30,7 @@ from bayesopt.acquisition.region import Nearby
 from bayesopt.acquisition.resolution import Unresolved, resolution
 from bayesopt.acquisition.surface import Term, lengthscales
 from bayesopt.acquisition.thompson import thompson
-from bayesopt.methods.arms import is_local, look_nearby
+from bayesopt.methods.arms import is_extra, is_local, look_nearby, takes_quadratic
 from bayesopt.methods.history import History, generator
 from bayesopt.space import Space
 from bayesopt.surrogates.feasibility import fit_feasibility
@@ -174,13 +174,20 @@ def _rows_where(mask: Tensor, values: Tensor) -> Tensor:
 
 def _nearby(model: Model, gp: GaussianProcess, history: History, q: int) -> tuple[Nearby | None, ...]:
     """For each slot that is a local proposal where to look; only the first of them by the quadratic."""
-    slots = [is_local(history.asked + slot) for slot in range(q)]
+    extra = has_extra(model.space, history, q)
+    slots = [extra or is_local(history.asked + slot) for slot in range(q)]
     if not any(slots) or enumerated(model.space) is not None:
         return (None,) * q
-    found = look_nearby(model.space, history, lengthscales(gp, model.space.dim))
+    found = look_nearby(model.space, history, lengthscales(gp, model.space.dim), extra)
     first = slots.index(True)
     each = (found if slot == first else found.without_first() for slot in range(q))
     return tuple(nearby if is_there else None for nearby, is_there in zip(each, slots, strict=True))
+
+
+def has_extra(space: Space, history: History, q: int) -> bool:
+    """Whether the q proposals are a single one that the quadratic may take, though it is not a local one."""
+    alone = q + history.X_pending.shape[1] == 1
+    return alone and is_extra(history.asked) and takes_quadratic(space)
 
 
 def _propose_one(known: Situation, term: Pointwise, history: History, effort: Effort) -> Tensor:

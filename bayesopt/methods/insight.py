@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bayesopt.acquisition import Acquisition, expected_improvement, probability_of_improvement
 from bayesopt.acquisition.distinct import SAME
-from bayesopt.methods.gp import Learnt, batch_rule, is_exploration, situate
+from bayesopt.methods.gp import Learnt, batch_rule, has_extra, is_exploration, situate
 from bayesopt.methods.history import History
 from bayesopt.surrogates.outcomes import OutcomeScale
 
@@ -83,7 +83,8 @@ def arm_of(
     if nearby is not None:
         first = nearby.first[0][nearby.preference[0] > 0.0]
         is_first = bool(((first - x).abs().amax(-1) < SAME).any())
-        return "quadratic" if is_first else "trust region"
+        if is_first or not has_extra(learnt.model.space, history, 1):
+            return "quadratic" if is_first else "trust region"
     if rule == "ucb_pe":
         return "exploration" if is_exploration(history.asked, local) else "confidence bound"
     return "acquisition"

@@ -13,10 +13,15 @@ _ENOUGH_DIAGONAL, _ENOUGH_FULL, _NEIGHBOURS = 1.3, 1.15, 1.5
 
 _RIDGE = 1e-9
 
+#: Least variance of the points in a direction, and least curvature in one, over the largest.
+_LEAST_VARIANCE, _LEAST_CURVATURE = 1e-14, 1e-6
+
 #: Most medians that a value counts above the best; its weight makes one of what is more.
 _MOST = 1e100
 
 _OPTIONS = bfgs.Options(evaluations=40, ftol=1e-12, first_step=0.1)
+
+_BISECTIONS = 60
 
 
 def coefficients(d: int, full: bool) -> int:
@@ -31,26 +36,34 @@ def is_determined(n: int, d: int) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Quadratic:
-    """`g'v + v'Hv / 2` at the offset `v = (x - centre) / radius` from the best point, for b studies.
+    """`g'z + z'Hz / 2` at the offset `A z = x - centre` from the best point, for b studies.
+
+    In z the points the model was fitted to have unit variance about the centre. On an ill-conditioned
+    function they come to lie along its level sets, and z makes those round.
 
     Attributes:
-        centre: `(b, d)`; radius `(b, 1)`; g `(b, d)`; H `(b, d, d)`.
+        centre: `(b, d)`; A `(b, d, d)` and its inverse B; g `(b, d)`; H `(b, d, d)`.
+        W: `(b, p, p)`, such that `|W phi(z)|^2` is the variance of the model at the monomials phi of z, over
+            that of the residuals.
         score: leave-one-out R^2 over the better half of the points, `(b,)`.
     """
 
     centre: Tensor
-    radius: Tensor
+    A: Tensor
+    B: Tensor
     g: Tensor
     H: Tensor
+    W: Tensor
     score: Tensor
 
     @classmethod
-    def fit(cls, X: Tensor, y: Tensor) -> "Quadratic":
+    def fit(cls, X: Tensor, y: Tensor, rounds: int = 1) -> "Quadratic":
         """Weighted least squares through the points that are good and near the best one.
 
         With enough points the full quadratic, with fewer a diagonal one. The neighbours are those with the
-        least sum of ranks, by distance and by value; the weight `1 / (1 + y / median)` of values above the
-        best makes the fit good where the values are.
+        least sum of ranks, by distance and by value; in later rounds the distance is measured by the
+        curvature of the model before. The weight `1 / (1 + y / median)` of values above the best makes the
+        fit good where the values are.
 
         Args: X: encoded `(b, n, d)`; y: outcomes `(b, n)`, all finite; `is_determined(n, d)` holds.
         """
@@ -59,52 +72,163 @@ class Quadratic:
         count = min(n, math.ceil(_NEIGHBOURS * coefficients(d, full)))
         best = y.argmin(-1, keepdim=True)
         centre = X.gather(1, best[..., None].expand(-1, -1, d))
-        distance = (X - centre).square().sum(-1)
-        near = (_ranks(distance) + _ranks(y)).argsort(dim=-1, stable=True)[:, :count]
-        radius = distance.gather(1, near).amax(-1, keepdim=True).sqrt().clamp_min(1e-12)
-        V = (X - centre).gather(1, near[..., None].expand(-1, -1, d)) / radius.unsqueeze(-1)
         half = 0.5 * y  # the largest floats are an infinity apart
-        t = half.gather(1, near) - half.gather(1, best)
+        offsets, above, by_value = X - centre, half - half.gather(1, best), _ranks(y)
+        scaled = offsets
+        for _ in range(rounds):
+            distance = _ranks(scaled.square().sum(-1))
+            near = (distance + by_value).argsort(dim=-1, stable=True)[:, :count]
+            V = offsets.gather(1, near[..., None].expand(-1, -1, d))
+            model = cls._through(centre[:, 0], V, above.gather(1, near), full)
+            scaled = offsets @ model._metric()
+        return model
+
+    @classmethod
+    def _through(cls, centre: Tensor, V: Tensor, t: Tensor, full: bool) -> "Quadratic":
+        """At offsets `V (b, m, d)` from the centre, values `t (b, m)` above that of the centre."""
+        A, B = _axes(V, full)
         median, most = t.median(-1, keepdim=True).values, t.amax(-1, keepdim=True)
         t = (t / torch.where(median > 0.0, median, most).clamp_min(1e-300)).clamp_max(_MOST)
         weight = 1.0 / (1.0 + t)
-        A = _monomials(V, full) * weight.unsqueeze(-1)
-        coefficient, left_out = _least_squares(A, t * weight)
-        g, H = _unpacked(coefficient, d, full)
-        return cls(centre[:, 0], radius, g, H, _score(left_out, t, weight))
+        coefficient, left_out, W = _least_squares(
+            _monomials(V @ B.mT, full) * weight.unsqueeze(-1), t * weight
+        )
+        g, H = _unpacked(coefficient, V.shape[-1], full)
+        return cls(centre, A, B, g, H, W, _score(left_out, t, weight))
 
-    def value_and_gradient(self, V: Tensor) -> tuple[Tensor, Tensor]:
-        """At offsets `V (b, r, d)`: values `(b, r)` and gradients."""
-        HV = V @ self.H
-        return (V * (self.g.unsqueeze(1) + 0.5 * HV)).sum(-1), self.g.unsqueeze(1) + HV
+    @property
+    def is_full(self) -> bool:
+        """Whether the model has mixed terms."""
+        return self.W.shape[-1] == coefficients(self.g.shape[-1], full=True)
 
-    def minimiser(self, half_width: Tensor) -> Tensor:
+    def value_and_gradient(self, Z: Tensor) -> tuple[Tensor, Tensor]:
+        """At `Z (b, r, d)`: values `(b, r)` and gradients."""
+        return _value_and_gradient(Z, self.g, self.H)
+
+    def variance(self, Z: Tensor) -> Tensor:
+        """Of the model at `Z (b, r, d)`, over that of the residuals: `(b, r)`."""
+        return (_monomials(Z, self.is_full) @ self.W.mT).square().sum(-1)
+
+    def lowest_in_box(self, half_width: Tensor) -> Tensor:
         """The lowest point `(b, d)` found within `half_width (b,)` of the centre and within [0, 1]^d.
 
         From the centre and from the end of a saddle-free Newton step.
         """
-        half = half_width.unsqueeze(-1)
-        lower = torch.maximum(-half, -self.centre) / self.radius
-        upper = torch.minimum(half, 1.0 - self.centre) / self.radius
         values, vectors = torch.linalg.eigh(self.H)
-        curvature = values.abs().clamp_min(1e-9)
+        inverse = (vectors / values.abs().clamp_min(1e-9).unsqueeze(-2)) @ vectors.mT
+        newton = -(self.A @ inverse @ self.g.unsqueeze(-1))[..., 0]
+        starts = torch.stack([torch.zeros_like(newton), newton], 1)
+        half = half_width.unsqueeze(-1)
+        lower, upper = torch.maximum(-half, -self.centre), torch.minimum(half, 1.0 - self.centre)
+        return self._lowest(self.H, inverse, starts, lower, upper)
+
+    def lowest_in_ball(self, reach: Tensor) -> Tensor:
+        """The lowest point `(b, d)` with `|z|` up to `reach (b,)`, within [0, 1]^d.
+
+        It minimises `g'z + z'(H + lambda I)z / 2` for the least lambda that makes this convex and its
+        minimiser no longer than the reach (More and Sorensen, 1983, eq. 2.4); within the box, too, if that
+        is in the way.
+        """
+        values, vectors = torch.linalg.eigh(self.H)
+        slope = (vectors.mT @ self.g.unsqueeze(-1))[..., 0]
+        curvature = values + _shift(values, slope, reach).unsqueeze(-1)
         inverse = (vectors / curvature.unsqueeze(-2)) @ vectors.mT
-        newton = -(inverse @ self.g.unsqueeze(-1))[..., 0]
-        starts = torch.clamp(
-            torch.stack([torch.zeros_like(newton), newton], 1), lower.unsqueeze(1), upper.unsqueeze(1)
-        )
+        step = -(self.A @ inverse @ self.g.unsqueeze(-1))[..., 0]
+        convex = (vectors * curvature.unsqueeze(-2)) @ vectors.mT
+        return self._lowest(convex, inverse, step.unsqueeze(1), -self.centre, 1.0 - self.centre)
 
-        def objective(V: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
-            return (self if keep is None else self._rows(keep)).value_and_gradient(V)
+    def least_known(self, reach: Tensor) -> Tensor:
+        """Of a design of points with `|z| = reach (b,)` that in [0, 1]^d `(b, d)` of the largest variance.
 
-        H = inverse.unsqueeze(1).expand(-1, 2, -1, -1)
-        solution = bfgs.minimize(objective, starts, lower.unsqueeze(1), upper.unsqueeze(1), _OPTIONS, H)
+        The design for a quadratic: both ways along the axes of z and, if there are mixed terms, halfway
+        between any two of them.
+        """
+        Z = _design(self.g.shape[-1], self.is_full).to(self.g) * reach[:, None, None]
+        X = self.centre.unsqueeze(1) + Z @ self.A.mT
+        inside = ((X >= 0.0) & (X <= 1.0)).all(-1)
+        X = X.clamp(0.0, 1.0)
+        variance = self.variance((X - self.centre.unsqueeze(1)) @ self.B.mT)
+        variance = torch.where(inside | ~inside.any(-1, keepdim=True), variance, -torch.inf)
+        return X[torch.arange(len(X), device=X.device), variance.argmax(-1)]
+
+    def _metric(self) -> Tensor:
+        """`M (b, d, d)` such that `|v M|^2` is what an offset v costs to second order, taken positive."""
+        values, vectors = torch.linalg.eigh(self.H)
+        curvature = values.abs()
+        curvature = torch.maximum(curvature, _LEAST_CURVATURE * curvature.amax(-1, keepdim=True))
+        return self.B.mT @ (vectors * curvature.sqrt().unsqueeze(-2))
+
+    def _lowest(self, H: Tensor, inverse: Tensor, starts: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        """The best end `(b, d)` of descents on `g'z + z'Hz / 2` from offsets `(b, r, d)` between bounds.
+
+        In units of the spread of each coordinate, so that bounds stay bounds.
+        """
+        scale = self.A.square().sum(-1).sqrt()
+        C, D = self.B * scale.unsqueeze(-2), self.A / scale.unsqueeze(-1)
+        P, q = C.mT @ H @ C, (C.mT @ self.g.unsqueeze(-1))[..., 0]
+        low, high = (lower / scale).unsqueeze(1), (upper / scale).unsqueeze(1)
+
+        def objective(U: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+            return _value_and_gradient(U, *((q, P) if keep is None else (q[keep], P[keep])))
+
+        first = (D @ inverse @ D.mT).unsqueeze(1).expand(-1, starts.shape[1], -1, -1)
+        U = torch.clamp(starts / scale.unsqueeze(1), low, high)
+        solution = bfgs.minimize(objective, U, low, high, _OPTIONS, first)
         lowest = solution.value.argmin(-1)
-        V = solution.x[torch.arange(len(lowest), device=lowest.device), lowest]
-        return (self.centre + V * self.radius).clamp(0.0, 1.0)
+        u = solution.x[torch.arange(len(lowest), device=lowest.device), lowest]
+        return (self.centre + torch.clamp(u * scale, lower, upper)).clamp(0.0, 1.0)
 
-    def _rows(self, keep: Tensor) -> "Quadratic":
-        return Quadratic(self.centre[keep], self.radius[keep], self.g[keep], self.H[keep], self.score[keep])
+
+def _value_and_gradient(Z: Tensor, g: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
+    HZ = Z @ H
+    return (Z * (g.unsqueeze(1) + 0.5 * HZ)).sum(-1), g.unsqueeze(1) + HZ
+
+
+def _shift(values: Tensor, slope: Tensor, reach: Tensor) -> Tensor:
+    """The least lambda `(b,)` with `values + lambda > 0` and `|slope / (values + lambda)| <= reach`.
+
+    By bisection of its logarithm: eigenvalues `(b, d)`, and the gradient in their axes.
+    """
+    largest = values.abs().amax(-1).clamp_min(1e-100)
+    least = (-values.amin(-1)).clamp_min(0.0) + 1e-12 * largest
+
+    def is_short(shift: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(slope / (values + shift.unsqueeze(-1)), dim=-1) <= reach
+
+    most = least + torch.linalg.vector_norm(slope, dim=-1) / reach
+    low, high = least.log(), most.clamp_min(1e-300).log()
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (low + high)
+        short = is_short(middle.exp())
+        low, high = torch.where(short, low, middle), torch.where(short, middle, high)
+    return torch.where(is_short(least), least, high.exp())
+
+
+def _axes(V: Tensor, full: bool) -> tuple[Tensor, Tensor]:
+    """`A (b, d, d)` that gives z of unit variance that of `V (b, m, d)` about zero, and its inverse.
+
+    Its columns are the principal axes; those of the coordinates for a model without mixed terms, which can
+    tell them apart.
+    """
+    second = V.mT @ V / V.shape[1]
+    if full:
+        variance, vectors = torch.linalg.eigh(second)
+    else:
+        variance = second.diagonal(dim1=-2, dim2=-1)
+        vectors = torch.eye(V.shape[-1], dtype=V.dtype, device=V.device)
+    least = (_LEAST_VARIANCE * variance.amax(-1, keepdim=True)).clamp_min(1e-200)
+    root = torch.maximum(variance, least).sqrt().unsqueeze(-2)
+    return vectors * root, (vectors / root).mT
+
+
+def _design(d: int, full: bool) -> Tensor:
+    """Directions of unit length `(r, d)`."""
+    axes = torch.eye(d, dtype=torch.float64)
+    design = [axes, -axes]
+    if full:
+        i, j = torch.triu_indices(d, d, 1)
+        design += [s * (axes[i] + t * axes[j]) / math.sqrt(2.0) for s in (1.0, -1.0) for t in (1.0, -1.0)]
+    return torch.cat(design)
 
 
 def _ranks(values: Tensor) -> Tensor:
@@ -120,8 +244,8 @@ def _monomials(V: Tensor, full: bool) -> Tensor:
     return torch.cat(parts, -1)
 
 
-def _least_squares(A: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Ridge solution `(b, p)` of `A c = t` and the leave-one-out residuals `(b, m)`."""
+def _least_squares(A: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Ridge solution `(b, p)` of `A c = t`, leave-one-out residuals `(b, m)`, W with `W'W = (A'A)^-1`."""
     gram = A.mT @ A
     gram.diagonal(dim1=-2, dim2=-1).add_(_RIDGE)
     W = linalg.lower_inverse(linalg.robust_cholesky(gram))
@@ -129,7 +253,7 @@ def _least_squares(A: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     c = W.mT @ (Q.mT @ t.unsqueeze(-1))
     leverage = Q.square().sum(-1)
     residual = t - (A @ c)[..., 0]
-    return c[..., 0], residual / (1.0 - leverage).clamp_min(1e-3)
+    return c[..., 0], residual / (1.0 - leverage).clamp_min(1e-3), W
 
 
 def _unpacked(c: Tensor, d: int, full: bool) -> tuple[Tensor, Tensor]:

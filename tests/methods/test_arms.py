@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import bayesopt.methods.gp
 from bayesopt import Float, Int, Optimizer, Replicates, Space
 from bayesopt.acquisition.maximizer import climbed_columns
-from bayesopt.methods.arms import Arms, is_local, look_nearby, takes_quadratic, trust_region
+from bayesopt.methods.arms import Arms, Turn, is_extra, is_local, look_nearby, takes_quadratic, trust_region
 from bayesopt.methods.history import History, generator
 from bayesopt.methods.quasi_random import design_size
 from tests.methods.histories import CHOICES, CONDITIONAL, FINITE, MIXED, SMOOTH, history, one, places
@@ -20,9 +20,10 @@ from tests.methods.histories import CHOICES, CONDITIONAL, FINITE, MIXED, SMOOTH,
 
 
 def told_story(X, y, at, quadratic):
-    """Side and reach, resting: the docstrings of the module in plain Python, with its numbers written out."""
-    side, reach, resting = 0.8, 0.25, False
+    """Side, box, ball, turn, thriving: the docstrings of the module in plain Python, with their numbers."""
+    side, box, ball, turn = 0.8, 0.25, 1.0, 1
     record = []  # improvements of the region in a row, True or False
+    credit = []  # of each local proposal: did the quadratic find something better?
     d = len(X[0])
     successes = []  # (value, x), in the order of asking
     for x, value, place in zip(X, y, at, strict=True):
@@ -30,22 +31,27 @@ def told_story(X, y, at, quadratic):
         improved = not math.isnan(value) and (best is None or value < best[0])
         if place >= 0 and place % 2 == 1 and len(successes) >= 2 * d:
             enough = len(successes) >= 1.3 * (2 * d + 1)
-            near = max(abs(a - b) for a, b in zip(x, best[1], strict=True)) <= 1.001 * reach
-            if quadratic and enough and not resting and near:
-                reach = min(2 * reach, 0.5) if improved else 0.4 * reach
-                reach = 0.1 if reach < 1e-5 else reach
-                resting = not improved
-            else:
-                resting = False
+            near = max(abs(a - b) for a, b in zip(x, best[1], strict=True)) <= 1.001 * box
+            took_turn = quadratic and enough and (turn != 1 or near)
+            credit.append(took_turn and turn != 2 and improved)
+            if not took_turn or turn == 2:
                 record = [*record, improved] if not record or record[-1] == improved else [improved]
                 if record == [True, True]:
                     side, record = min(2 * side, 1.6), []
                 elif record == [False] * 3:
                     side, record = side / 2, []
                 side = 0.8 if side < 2**-7 else side
+            if took_turn and turn == 1:
+                box = min(2 * box, 0.5) if improved else 0.4 * box
+                box = 0.1 if box < 1e-5 else box
+            if took_turn and turn == 3:
+                ball = min(3 * ball, 4.0) if improved else 0.4 * ball
+                ball = 1.0 if ball < 0.1 else ball
+            if took_turn and not (improved and turn in (1, 3)):
+                turn = turn % 4 + 1
         if not math.isnan(value):
             successes.append((value, x))
-    return side, reach, resting
+    return side, box, ball, turn, sum(credit[-6:]) >= 2
 
 
 @st.composite
@@ -69,30 +75,33 @@ def stories(draw):
 def test_the_fold_is_the_story_told_in_plain_words(story, quadratic):
     X, y, at = story
     arms = Arms.after(X, y, at, quadratic)
-    side, reach, resting = told_story(X.tolist(), y.tolist(), at.tolist(), quadratic)
-    assert (arms.side, arms.resting) == (side, resting) and arms.reach == pytest.approx(reach, rel=1e-12)
+    side, box, ball, turn, thrives = told_story(X.tolist(), y.tolist(), at.tolist(), quadratic)
+    assert (arms.side, arms.turn + 1, arms.quadratic_thrives) == (side, turn, thrives)
+    assert arms.box == pytest.approx(box, rel=1e-12) and arms.ball == pytest.approx(ball, rel=1e-12)
 
 
 def test_the_stories_reach_every_corner():
-    """Else the test above is about nothing: both arms succeed and fail, sides and reaches of many sizes."""
+    """Else the test above is about nothing: all arms succeed and fail, with reaches of many sizes."""
     seen = set()
     for seed in range(300):
         rng = np.random.default_rng(seed)
         X = np.clip(0.5 + 0.1 * rng.standard_normal((60, 2)), 0, 1)
         y = rng.standard_normal(60) - 0.3 * (seed % 3) * np.arange(60)
         arms = Arms.after(X, y, np.arange(60), quadratic=True)
-        seen.add((arms.side, round(arms.reach, 4), arms.resting))
-    sides, reaches, resting = map(set, zip(*seen, strict=True))
-    assert len(sides) >= 4 and len(reaches) >= 4 and resting == {True, False}
+        seen.add((arms.side, round(arms.box, 4), round(arms.ball, 4), arms.turn, arms.quadratic_thrives))
+    sides, boxes, balls, turns, thrives = map(set, zip(*seen, strict=True))
+    assert min(len(sides), len(boxes), len(balls)) >= 4 and turns == {*Turn} and thrives == {True, False}
 
 
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=300))
-def test_side_and_reach_stay_within_their_bounds(records):
-    arms = Arms()
-    for quadratic, improved in records:
-        (arms.record_quadratic if quadratic else arms.record_region)(improved)
-        assert 2.0**-7 <= arms.side <= 1.6 and 1e-5 <= arms.reach <= 0.5
-        assert arms.resting == (quadratic and not improved)
+@given(st.lists(st.booleans(), max_size=300))
+def test_the_reaches_stay_within_their_bounds_and_everybody_gets_a_turn(records):
+    arms, turns = Arms(), []
+    for improved in records:
+        turns.append(arms.turn)
+        arms.record(improved)
+        assert 2.0**-7 <= arms.side <= 1.6 and 1e-5 <= arms.box <= 0.5 and 0.1 <= arms.ball <= 4.0
+        goes_on = improved and turns[-1] in (Turn.BOX, Turn.BALL)
+        assert arms.turn == (turns[-1] if goes_on else turns[-1].next())
 
 
 def test_two_successes_double_the_side_and_three_failures_halve_it():
@@ -109,17 +118,20 @@ def test_two_successes_double_the_side_and_three_failures_halve_it():
     assert arms.side == 0.8  # it starts anew
 
 
-def test_the_reach_starts_anew_below_the_smallest_one():
-    arms, reaches = Arms(), []
-    for _ in range(14):
-        arms.record_quadratic(False)
-        reaches.append(arms.reach)
-    k = next(i for i in range(14) if 0.25 * 0.4 ** (i + 1) < 1e-5)
-    np.testing.assert_allclose(reaches[:k], 0.25 * 0.4 ** np.arange(1, k + 1))
-    np.testing.assert_allclose(reaches[k:], 0.1 * 0.4 ** np.arange(14 - k))
-    for _ in range(6):
-        arms.record_quadratic(True)
-    assert arms.reach == 0.5
+def test_a_reach_starts_anew_below_the_smallest_one():
+    """The box at a tenth of the space, the ball as it began."""
+    for turn, name, first, least, anew, most in (
+        (Turn.BOX, "box", 0.25, 1e-5, 0.1, 0.5),
+        (Turn.BALL, "ball", 1.0, 0.1, 1.0, 4.0),
+    ):
+        arms, reaches = Arms(), []
+        for improved in [False] * 14 + [True] * 6:
+            arms.turn = turn
+            arms.record(improved)
+            reaches.append(getattr(arms, name))
+        k = next(i for i in range(14) if first * 0.4 ** (i + 1) < least)
+        np.testing.assert_allclose(reaches[:k], first * 0.4 ** np.arange(1, k + 1))
+        assert reaches[k] == anew and reaches[-1] == most
 
 
 def test_foreign_results_move_the_incumbent_and_teach_nothing_else():
@@ -142,6 +154,7 @@ def test_where_a_polynomial_makes_sense():
     assert takes_quadratic(SMOOTH) and takes_quadratic(Space({"k": Int(0, 100), "x": Float(0, 1)}))
     assert not any(map(takes_quadratic, (MIXED, CONDITIONAL, FINITE, CHOICES)))
     assert [is_local(at) for at in range(4)] == [False, True, False, True]
+    assert [at for at in range(9) if is_extra(at)] == [2, 6]
 
 
 # --------------------------------------------------------------------------------------- where they look
@@ -167,13 +180,14 @@ def test_a_trust_region_is_shaped_by_the_lengthscales(device):
 @pytest.mark.parametrize("space", [SMOOTH, MIXED, CONDITIONAL], ids=["smooth", "mixed", "conditional"])
 @pytest.mark.parametrize("foreign", [0, 5])
 @pytest.mark.parametrize("failures", [(), (3, 17)])
-def test_a_batch_of_studies_is_its_studies(space, foreign, failures, device):
+@pytest.mark.parametrize("extra", [False, True])
+def test_a_batch_of_studies_is_its_studies(space, foreign, failures, extra, device):
     h = history(space, device, n=30, pending=0, foreign=foreign, failures=failures)
     scales = torch.rand(3, space.dim, generator=generator(0), dtype=torch.float64).to(device) + 0.1
-    together = look_nearby(space, h, scales)
+    together = look_nearby(space, h, scales, extra)
     assert together.first.shape == (3, int(space is SMOOTH), space.dim)
     for i in range(3):
-        alone = look_nearby(space, one(h, i), scales[i : i + 1])
+        alone = look_nearby(space, one(h, i), scales[i : i + 1], extra)
         for name in ("lower", "upper"):
             a, b = (getattr(nearby.region, name) for nearby in (together, alone))
             torch.testing.assert_close(a[i : i + 1], b)
@@ -205,6 +219,23 @@ def test_the_quadratic_is_believed_where_the_function_is_one(device):
         assert float(nearby(y, at).preference) == (1e300 if believed else -math.inf)
 
 
+def test_an_extra_proposal_is_the_quadratics_while_it_thrives(device):
+    """Else it is as free as any."""
+    X = torch.rand(1, 40, 3, generator=generator(0), dtype=torch.float64)
+    X = (0.4 + 0.9 ** torch.arange(40.0)[:, None] * (0.2 * (X - 0.5) + 0.1)).to(device)  # ever nearer to 0.4
+    y = 0.9 ** torch.arange(40.0, dtype=torch.float64)[None]
+    active, scales = torch.ones_like(X, dtype=torch.bool), torch.ones(1, 3, dtype=X.dtype, device=device)
+    for values, thrives in ((y, True), (y.flip(-1), False)):
+        h = History(X, active, values.to(device), X[:, :0], active[:, :0], (0,), 42, places(40, 0))
+        arms = Arms.after(X[0].cpu().numpy(), values[0].numpy(), h.at[0].numpy(), True)
+        extra = look_nearby(SMOOTH, h, scales, extra=True)
+        assert (extra.region.lower == 0.0).all() and (extra.region.upper == 1.0).all()
+        assert arms.quadratic_thrives == thrives
+        assert thrives or float(extra.preference) == -math.inf
+        local = look_nearby(SMOOTH, h, scales)
+        assert not thrives or torch.equal(extra.preference, local.preference)
+
+
 # ---------------------------------------------------------------------------------------- what is proposed
 
 
@@ -232,7 +263,8 @@ def test_every_other_proposal_is_a_local_one(space, seen):
     for i in range(30):
         seen.clear()
         config = opt.ask()
-        assert bool(seen) == (is_local(i) and i >= design_size(space))
+        extra = is_extra(i) and takes_quadratic(space)
+        assert bool(seen) == ((is_local(i) or extra) and i >= design_size(space))
         for nearby in seen:
             x = space.encode([config])[0][None]
             kinds.append(bool(nearby.first.shape[1]) and bool(nearby.preference[0, 0] > 0))
