@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bayesopt.space import Between, Categorical, Float, Int, Space
     from bayesopt.storage.study import Study
     from bayesopt.study import Result, maximize, minimize
-    from bayesopt.trials import Trial
+    from bayesopt.trials import Recommendation, Trial
     from bayesopt.workers.worker import TrialPruned
 
 __version__ = "0.1.0"
@@ -36,6 +36,7 @@ __all__ = [
     "Float",
     "Int",
     "Optimizer",
+    "Recommendation",
     "Replicates",
     "Result",
     "Space",
@@ -53,7 +54,7 @@ _HOMES = {
     "space": ["Between", "Categorical", "Float", "Int", "Space"],
     "storage.study": ["Study"],
     "study": ["Result", "maximize", "minimize"],
-    "trials": ["Trial"],
+    "trials": ["Recommendation", "Trial"],
     "workers.worker": ["TrialPruned"],
 }
 

@@ -22,6 +22,7 @@ ARMS: dict[str, str] = {
     "grid": "the next configuration in turn",
     "genetic": "a child of good results",
     "cmaes": "a draw from the distribution that moves towards good results",
+    "again": "tried before: outcomes are noisy, and another one there tells more than one elsewhere",
     "repeat": "every configuration has been tried: the best one again",
     "fallback": "quasi-random, because the model broke down",
 }
@@ -56,7 +57,8 @@ class Fit:
 
     Attributes:
         best: the objective at the best configuration tried, noise aside, as the model sees it.
-        noise: standard deviation of the noise of one evaluation, where outcomes are good.
+        noise: standard deviation of the noise of one evaluation, where outcomes are good, besides what was
+            told of it.
         lengthscales: how far one has to go along a parameter until outcomes are unrelated, by name, in
             shares of its range (of two different choices, in multiples of their distance).
     """

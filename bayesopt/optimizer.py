@@ -15,7 +15,7 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from itertools import groupby
-from typing import Any, Concatenate, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, overload
 
 import numpy as np
 import torch
@@ -34,13 +34,14 @@ from bayesopt.methods.grid import check_grid, propose_grid
 from bayesopt.methods.history import History, generator
 from bayesopt.methods.insight import arm_of, forecast, noise_deviation
 from bayesopt.methods.quasi_random import design_size, random_point, sobol_point
+from bayesopt.methods.recommend import lowest_mean
 from bayesopt.methods.regret import draw_regret
 from bayesopt.methods.tpe import log_ratio, propose_tpe
 from bayesopt.space import Space
 from bayesopt.surrogates.gp import Optimum
 from bayesopt.surrogates.model import Model
 from bayesopt.surrogates.outcomes import OutcomeScale
-from bayesopt.trials import FOREIGN, Config, Results, Rows, Trial
+from bayesopt.trials import FOREIGN, Config, Recommendation, Results, Rows, Trial
 
 log = logging.getLogger("bayesopt")
 
@@ -58,7 +59,10 @@ _PROPOSE: dict[str, Callable[[Space, History, int], Tensor]] = {
     "cmaes": propose_cmaes,
     "grid": propose_grid,
 }
-_STATE_FORMAT = 3
+_STATE_FORMAT = 4
+
+#: Formats that can be loaded: 3 had neither std nor deterministic.
+_READABLE = (3, 4)
 
 #: Of the bound on the regret; after how many results in a row it has to be small to be believed.
 CONFIDENCE, PATIENCE = 0.95, 3
@@ -79,6 +83,14 @@ class _Asked:
     active: np.ndarray
     at: int
     source: str = ""
+
+
+class _Told(NamedTuple):
+    """A result that has been checked."""
+
+    config: Config
+    value: float | None
+    std: float | None
 
 
 @dataclass(eq=False)
@@ -148,6 +160,11 @@ class Optimizer:
         maximize: whether larger outcomes are better.
         max_pending_age: forget a pending configuration once this many others have been asked for after it;
             never, if None.
+        deterministic: for the Gaussian process, whether evaluating a configuration again would give the same
+            outcome. True: it would, and no noise is fitted. False: it would not; in a space of up to 1,024
+            configurations one is then proposed again if another look at it tells more than a new one. None:
+            False from when a `std` is told, or a configuration that was evaluated twice has had two outcomes;
+            until then nothing is proposed twice.
 
     Raises:
         ValueError, TypeError: an argument is not one of these; the message says what is.
@@ -172,6 +189,7 @@ class Optimizer:
         device: str | torch.device = "auto",
         maximize: bool = False,
         max_pending_age: int | None = None,
+        deterministic: bool | None = None,
     ) -> None:
         self.space = Space(space)
         self._seed = _checked_seed(seed)
@@ -190,6 +208,7 @@ class Optimizer:
         self._device = _resolve_device(device)
         self._maximize = bool(maximize)
         self._max_pending_age = None if max_pending_age is None else _checked_age(max_pending_age)
+        self._deterministic = _checked_deterministic(deterministic)
         self._trials: list[Trial] = []  # in the order of telling
         self._results = Results(self.space.dim)  # the same, encoded, in canonical order
         self._pending: list[_Asked] = []
@@ -228,12 +247,45 @@ class Optimizer:
     @property
     @_locked
     def best(self) -> Trial | None:
-        """The successful trial with the best value, the earliest of equals; None before the first success."""
+        """The successful trial with the best value, the earliest of equals; None before the first success.
+
+        Where outcomes are noisy that may be luck: see `recommend`.
+        """
         rows = self._results.rows
         y = np.full(len(rows), np.inf)
         y[rows.number] = np.where(np.isfinite(rows.y), rows.y, np.inf)
         y[np.array([trial.pruned for trial in self._trials], dtype=bool)] = np.inf
         return self._trials[int(y.argmin())] if np.isfinite(y).any() else None
+
+    @_locked
+    def recommend(self) -> Recommendation | None:
+        """The tried configuration to take in the end; None before the first success.
+
+        Where outcomes are noisy the best of many is mostly a lucky one. This is the configuration with the
+        best posterior mean under the Gaussian process, whatever the method: what its neighbours and repeats
+        say of it counts as well. With `deterministic=True` it is that of `best`.
+
+        Raises:
+            LinAlgError: the Gaussian process breaks down.
+
+        >>> from bayesopt import Float
+        >>> opt = Optimizer({"x": Float(0.0, 1.0)})
+        >>> opt.tell([{"x": 0.3}] * 4 + [{"x": 0.9}] * 4, [0.1, 0.2, 0.0, 0.1, -0.1, 0.7, 0.6, 0.8])
+        >>> opt.best.config, opt.recommend().config
+        ({'x': 0.9}, {'x': 0.3})
+        """
+        best = self.best
+        if best is None or best.value is None:
+            return None
+        if self._deterministic:
+            return Recommendation(dict(best.config), best.value, 0.0)
+        rows = self._results.rows
+        pruned = np.array([self._trials[i].pruned for i in rows.number], dtype=bool)
+        eligible = torch.from_numpy(~pruned)[None].to(self._device)
+        warm = _SharedWarmStarts.of([self])
+        place, value, std = lowest_mean(self._model(), self._history(), eligible, warm)
+        config = self._trials[int(rows.number[int(place)])].config
+        return Recommendation(dict(config), float(-value if self._maximize else value), float(std))
 
     @overload
     def ask(self) -> Config: ...
@@ -243,7 +295,8 @@ class Optimizer:
         """The next configuration, or a list of the next q; they stay pending until told or forgotten.
 
         Never fails for numerical reasons, and never repeats a configuration that was told or is pending
-        while untried ones remain; once a finite space is exhausted, proposes the best ones again.
+        while untried ones remain; once a finite space is exhausted, proposes the best ones again. Where
+        outcomes are noisy the Gaussian process may repeat what was told, but not what is pending.
         """
         count = 1 if q is None else checked_count(q)
         with self._lock:
@@ -425,7 +478,7 @@ class Optimizer:
             if told == len(self._trials):
                 learnt = self._learn()
             else:
-                learnt = learn(_model([self]), history, _SharedWarmStarts.of([self]))
+                learnt = learn(self._model(), history, _SharedWarmStarts.of([self]))
             found = draw_regret(learnt, history)
         except linalg.LinAlgError as error:
             log.warning("Gaussian process failed (%s); the regret is not known", error)
@@ -442,7 +495,7 @@ class Optimizer:
     def _learn(self) -> Learnt:
         """What the Gaussian process makes of the history; kept until something is told."""
         if self._latest is None:
-            self._latest = learn(_model([self]), self._history(), _SharedWarmStarts.of([self]))
+            self._latest = learn(self._model(), self._history(), _SharedWarmStarts.of([self]))
         return self._latest
 
     def _learnt(self) -> Learnt | None:
@@ -475,16 +528,29 @@ class Optimizer:
     def _method_now(self) -> str:
         return choose(len(self._trials)).method if self._method == "auto" else self._method
 
-    def tell(self, configs: Mapping[str, Any] | Sequence[Mapping[str, Any]], values: object) -> None:
+    def tell(
+        self,
+        configs: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        values: object,
+        *,
+        std: object = None,
+    ) -> None:
         """Report outcomes: one configuration and its value, or equally long lists of them.
 
         A value of None, nan or plus or minus infinity says that the evaluation failed. Configurations need
         not have been proposed: earlier results and hand-made trials are welcome.
 
+        Args:
+            configs, values: what was evaluated, and what came out.
+            std: standard deviation of the noise in the value, in its units, such as the standard error of a
+                mean over folds or seeds: a positive number for all values, or a list with one for each; None
+                where it is not known. Noise that is told comes on top of the one that is fitted. That of a
+                failed evaluation does not matter.
+
         Raises:
-            ValueError, TypeError: a configuration or value is not valid; nothing is told then.
+            ValueError, TypeError: a configuration, value or std is not valid; nothing is told then.
         """
-        self._commit(self._checked(configs, values))
+        self._commit(self._checked(configs, values, std))
 
     @_locked
     def forget(self, configs: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
@@ -516,7 +582,7 @@ class Optimizer:
             limit = self._asked - 1 - self._max_pending_age
             self._drop([asked for asked in self._pending if FOREIGN < asked.at <= limit])
 
-    def _checked(self, configs: object, values: object) -> list[tuple[Config, float | None]]:
+    def _checked(self, configs: object, values: object, std: object = None) -> list[_Told]:
         """Everything that can be wrong with a `tell`, found before anything changes."""
         if isinstance(configs, Mapping):
             configs, values = [configs], [values]
@@ -534,21 +600,33 @@ class Optimizer:
                 f"tell got {len(configs)} configurations and {len(values)} values; "
                 "pass one value for each configuration"
             )
-        return [(self.space.validate(c), _checked_value(v)) for c, v in zip(configs, values, strict=True)]
+        stds = several_stds(std, len(values))
+        told = zip(configs, map(_checked_value, values), stds, strict=True)
+        return [_Told(self.space.validate(c), v, self._checked_std(v, s)) for c, v, s in told]
+
+    def _checked_std(self, value: float | None, std: object) -> float | None:
+        """The std of a value; None for one that is not known or does not matter."""
+        known = None if value is None else _checked_std(std)
+        if known is not None and self._deterministic:
+            raise ValueError(
+                f"std={known!r} says that outcomes are noisy, deterministic=True that they are not; "
+                "drop one of the two"
+            )
+        return known
 
     @_locked
     def _commit(
         self,
-        results: Sequence[tuple[Config, float | None]],
+        results: Sequence[_Told],
         seconds: float | None = None,
         error: str | None = None,
     ) -> None:
-        claimed = [self._claim(config) for config, _ in results]
+        claimed = [self._claim(told.config) for told in results]
         places = [FOREIGN if asked is None else asked.at for asked in claimed]
         pairs = enumerate(results, len(self._trials))
-        self._keep([Trial(i, config, value, seconds, error) for i, (config, value) in pairs], places)
+        self._keep([Trial(i, r.config, r.value, seconds, error, std=r.std) for i, r in pairs], places)
         self._known.update(
-            self.space.key(config) for (config, _), at in zip(results, places, strict=True) if at == FOREIGN
+            self.space.key(r.config) for r, at in zip(results, places, strict=True) if at == FOREIGN
         )
 
     def _claim(self, config: Config) -> _Asked | None:
@@ -566,8 +644,10 @@ class Optimizer:
         X, active = self.space.encode([trial.config for trial in trials])
         y = np.array([math.nan if trial.value is None else trial.value for trial in trials])
         y = -y if self._maximize else y
+        std = np.array([math.nan if trial.std is None else trial.std for trial in trials])
+        at = np.array(places, dtype=np.int64)
         self._latest = None
-        self._results.add(Rows(X.numpy(), active.numpy(), y, np.array(places, dtype=np.int64), number))
+        self._results.add(Rows(X.numpy(), active.numpy(), y, at, number, std))
         self._trials += trials
 
     # -------------------------------------------------------------------------------------------- state
@@ -584,6 +664,7 @@ class Optimizer:
             "batch": self._batch,
             "maximize": self._maximize,
             "max_pending_age": self._max_pending_age,
+            "deterministic": self._deterministic,
             "asked": self._asked,
             "trials": [
                 {
@@ -593,6 +674,7 @@ class Optimizer:
                     "seconds": trial.seconds,
                     "error": trial.error,
                     "pruned": trial.pruned,
+                    "std": trial.std,
                 }
                 for trial, at in zip(self._trials, self._results.asked_at().tolist(), strict=True)
             ],
@@ -609,8 +691,12 @@ class Optimizer:
         Raises:
             ValueError, TypeError: the state is of another format or space, or damaged; nothing changes then.
         """
-        if not isinstance(state, Mapping) or state.get("format") != _STATE_FORMAT:
-            raise ValueError(f"state must be a dict made by state_dict() with format {_STATE_FORMAT}")
+        if not isinstance(state, Mapping) or state.get("format") not in _READABLE:
+            raise ValueError(
+                f"state must be a dict made by state_dict() with format {' or '.join(map(str, _READABLE))}"
+            )
+        if state["format"] < 4:
+            state = {"deterministic": None, **state}
         missing = self.state_dict().keys() - state.keys()
         if missing:
             raise ValueError(f"state lacks {sorted(missing)}; it must be a dict made by state_dict()")
@@ -621,7 +707,7 @@ class Optimizer:
         loaded = Optimizer(
             self.space, seed=state["seed"], method=state["method"], acquisition=state["acquisition"],
             batch=state["batch"], device=self._device, maximize=state["maximize"],
-            max_pending_age=state["max_pending_age"],
+            max_pending_age=state["max_pending_age"], deterministic=state["deterministic"],
         )  # fmt: skip
         try:
             loaded._restore(state["trials"])
@@ -644,6 +730,7 @@ class Optimizer:
                 entry["seconds"],
                 entry["error"],
                 bool(entry.get("pruned", False)),
+                _checked_std(entry.get("std")),
             )
             for number, entry in enumerate(entries)
         ]
@@ -709,15 +796,41 @@ class Optimizer:
             (self._seed,),
             self._asked,
             torch.from_numpy(told.at)[None],
+            self._tensor(told.std) if self._has_std() else None,
+            self._may_repeat(),
         )
+
+    def _model(self) -> Model:
+        exact = self._deterministic is True
+        return Model.of(self.space, self._device, warp=self._method == "auto", exact=exact)
+
+    def _has_std(self) -> bool:
+        return bool(np.isfinite(self._results.rows.std).any())
+
+    def _is_noisy(self) -> bool:
+        """Whether outcomes are known to be noisy: declared, told, or seen."""
+        if self._deterministic is not None:
+            return not self._deterministic
+        repeats = len(self._known) < len(self._trials) + len(self._pending)
+        return self._has_std() or (repeats and self._results.rows.differ())
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array)[None].to(self._device)
 
     def _untried(self, q: int) -> int:
-        """How many of the next q proposals can be configurations that were neither told nor are pending."""
+        """How many of the next q proposals can be configurations that a method may propose.
+
+        Those that were neither told nor are pending; where outcomes are noisy, those that are not pending.
+        """
         size = self.space.size
-        return q if math.isinf(size) else min(q, max(0, int(size) - len(self._known)))
+        if math.isinf(size):
+            return q
+        taken = {asked.key for asked in self._pending} if self._may_repeat() else self._known.keys()
+        return min(q, max(0, int(size) - len(taken)))
+
+    def _may_repeat(self) -> bool:
+        """Whether a proposal may be a configuration that was told."""
+        return self._method_now() == "gp" and self._is_noisy()
 
     def _quasi_random_slots(self, q: int) -> int:
         """How many of the next q proposals come from the initial design."""
@@ -756,12 +869,13 @@ def ask_together(studies: Sequence[Optimizer], q: int) -> list[list[Config]]:
         for _ in range(min(new[-1] - len(out), study._quasi_random_slots(q - len(out)))):
             out += _ask_quasi_random(study, "design")
 
-    def situation(i: int) -> tuple[str, int, int, int, int, int, int]:
+    def situation(i: int) -> tuple[str, int, int, int, int, int, int, bool, bool]:
         s = studies[i]
         rows = s._results.rows
         failed, foreign = int(np.isnan(rows.y).sum()), int((rows.at == FOREIGN).sum())
         slots = new[i] - len(configs[i])
-        return s._method_now(), slots, len(s._trials), failed, foreign, len(s._pending), s._asked
+        lengths = slots, len(s._trials), failed, foreign, len(s._pending), s._asked
+        return s._method_now(), *lengths, s._has_std(), s._may_repeat()
 
     modelled = sorted((i for i in range(len(studies)) if len(configs[i]) < new[i]), key=situation)
     for (method, slots, *_), members in groupby(modelled, key=situation):
@@ -836,13 +950,8 @@ def _propose_gp(studies: Sequence[Optimizer], history: History, q: int) -> Tenso
     local = first._method == "auto"
     learnt = first._latest if len(studies) == 1 else None
     return propose_gp(
-        _model(studies), history, q, acquisition, first._batch, cache, local=local, learnt=learnt
+        first._model(), history, q, acquisition, first._batch, cache, local=local, learnt=learnt
     )
-
-
-def _model(studies: Sequence[Optimizer]) -> Model:
-    first = studies[0]
-    return Model.of(first.space, first._device, warp=first._method == "auto")
 
 
 def _stack(histories: Sequence[History]) -> History:
@@ -855,6 +964,8 @@ def _stack(histories: Sequence[History]) -> History:
         seeds=tuple(seed for h in histories for seed in h.seeds),
         asked=histories[0].asked,
         at=torch.cat([h.at for h in histories]),
+        std=None if histories[0].std is None else torch.cat([h.std for h in histories if h.std is not None]),
+        noisy=histories[0].noisy,
     )
 
 
@@ -892,6 +1003,45 @@ def _checked_value(value: object) -> float | None:
     except OverflowError:  # an int beyond the largest float is as infinite as inf
         return None
     return number if math.isfinite(number) else None
+
+
+def several_stds(std: object, count: int) -> list[object]:
+    """One for each of so many values, from one for all or a list."""
+    is_one = std is None or isinstance(std, numbers.Number | str) or getattr(std, "shape", None) == ()
+    if is_one or not isinstance(std, Iterable):
+        return [std] * count
+    stds = list(std)
+    if len(stds) != count:
+        raise ValueError(
+            f"tell got {len(stds)} std for {count} values; pass one for each, or one number for all"
+        )
+    return stds
+
+
+def _checked_std(std: object) -> float | None:
+    """A positive finite float, or None where it is not known."""
+    if std is None:
+        return None
+    if isinstance(std, torch.Tensor | np.ndarray | np.generic) and math.prod(std.shape) == 1:
+        std = std.item()
+    if isinstance(std, bool) or not isinstance(std, numbers.Real):
+        raise TypeError(f"std must be a positive number, or None where it is not known, got {std!r}")
+    try:
+        number = float(std)
+    except OverflowError:  # an int beyond the largest float
+        number = math.inf
+    if not 0.0 < number < math.inf:
+        raise ValueError(
+            f"std must be positive and finite, got {std!r}; None where it is not known, and "
+            "Optimizer(deterministic=True) where outcomes have no noise"
+        )
+    return number
+
+
+def _checked_deterministic(deterministic: object) -> bool | None:
+    if deterministic is not None and not isinstance(deterministic, bool):
+        raise TypeError(f"deterministic must be True, False or None (find out), got {deterministic!r}")
+    return deterministic
 
 
 def _checked_seed(seed: object) -> int:

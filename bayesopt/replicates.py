@@ -6,7 +6,7 @@ from typing import Any, overload
 
 import torch
 
-from bayesopt.optimizer import Optimizer, ask_together, checked_count
+from bayesopt.optimizer import Optimizer, ask_together, checked_count, several_stds
 from bayesopt.space import Space
 from bayesopt.trials import Config, Trial
 
@@ -18,7 +18,7 @@ class Replicates:
     than S times one, because the engine's small tensor operations are dominated by their overhead.
 
     Args:
-        space, method, acquisition, batch, device, maximize: as for `Optimizer`.
+        space, method, acquisition, batch, device, maximize, deterministic: as for `Optimizer`.
         seeds: one for each study.
 
     >>> from bayesopt import Float
@@ -39,12 +39,13 @@ class Replicates:
         batch: str = "auto",
         device: str | torch.device = "auto",
         maximize: bool = False,
+        deterministic: bool | None = None,
     ) -> None:
         shared = Space(space)
         self.studies = tuple(
             Optimizer(
                 shared, seed=seed, method=method, acquisition=acquisition, batch=batch, device=device,
-                maximize=maximize,
+                maximize=maximize, deterministic=deterministic,
             )
             for seed in seeds
         )  # fmt: skip
@@ -65,15 +66,19 @@ class Replicates:
             proposals = ask_together(self.studies, count)
         return [each[0] for each in proposals] if q is None else proposals
 
-    def tell(self, configs: Sequence[Any], values: Sequence[Any]) -> None:
-        """Report to each study one outcome, or a list of them, as `Optimizer.tell`; all or nothing."""
+    def tell(self, configs: Sequence[Any], values: Sequence[Any], *, std: object = None) -> None:
+        """Report to each study one outcome, or a list of them, as `Optimizer.tell`; all or nothing.
+
+        `std` is None, a number for all, or what `Optimizer.tell` takes, one for each study.
+        """
         configs, values = list(configs), list(values)
         if not len(configs) == len(values) == len(self):
             raise ValueError(
                 f"tell expects {len(self)} configurations and values, one for each study, "
                 f"got {len(configs)} configurations and {len(values)} values"
             )
-        checked = [s._checked(c, v) for s, c, v in zip(self.studies, configs, values, strict=True)]
+        told = zip(self.studies, configs, values, several_stds(std, len(self)), strict=True)
+        checked = [study._checked(c, v, s) for study, c, v, s in told]
         with self._locked():
             for study, results in zip(self.studies, checked, strict=True):
                 study._commit(results)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:  # it loads Optuna
 
 log = logging.getLogger("bayesopt")
 
-Objective = Callable[..., float | None]
+Objective = Callable[..., float | tuple[float, float] | None]
 T = TypeVar("T")
 
 _IDLE = 0.25  # seconds until a worker without work looks again
@@ -34,7 +35,8 @@ class Result:
 
     Attributes:
         trials: every evaluation, in order.
-        optimizer: the engine with its history, for more proposals or `state_dict()`.
+        optimizer: the engine with its history, for more proposals, `state_dict()`, or, where the best value
+            may be luck, `recommend()`.
         curves: what trials have reported: the values by step, by the trial's number.
     """
 
@@ -95,6 +97,7 @@ def minimize(
     acquisition: str = "log_ei",
     batch: str = "auto",
     device: str = "auto",
+    deterministic: bool | None = None,
     enqueue: Sequence[Mapping[str, Any]] = (),
     progress: bool | None = None,
     callback: Callable[[Trial], None] | None = None,
@@ -116,7 +119,8 @@ def minimize(
     when the study as a whole has its trials. What a dead process was evaluating, the others evaluate again.
 
     Args:
-        objective: takes a configuration, a dict of the active parameters, and returns a number. If it has a
+        objective: takes a configuration, a dict of the active parameters, and returns a number, or a tuple of
+            two, the value and the standard deviation of its noise: a mean and its standard error. If it has a
             second parameter without a default, or one called `trial`, that is a `RunningTrial`: with
             `trial.report(value, step)` and `trial.should_prune()` it can be stopped early.
         space: a `Space`, or a dict of parameters.
@@ -133,7 +137,7 @@ def minimize(
         timeout: seconds for one evaluation. A worker process that takes longer is killed, with the programs
             it has started, and replaced. On an executor the evaluation cannot be stopped: it is given up, and
             its worker stays occupied until it ends.
-        seed, method, acquisition, batch, device: see `Optimizer`.
+        seed, method, acquisition, batch, device, deterministic: see `Optimizer`.
         enqueue: configurations to evaluate before anything else, in this order; of a stored study those that
             it does not have yet. With method="manual" the run ends with the last of them.
         progress: show a live line; by default only on a terminal.
@@ -152,7 +156,7 @@ def minimize(
     """
     return _optimize(
         False, objective, space, trials, _Kept(storage, name, on_space_change, pruner),
-        _Engine(seed, method, acquisition, batch, device), enqueue,
+        _Engine(seed, method, acquisition, batch, device, deterministic), enqueue,
         _How(workers, executor, timeout, progress, callback, _checked_stop(stop_when, tolerance, method)),
     )  # fmt: skip
 
@@ -176,6 +180,7 @@ def maximize(
     acquisition: str = "log_ei",
     batch: str = "auto",
     device: str = "auto",
+    deterministic: bool | None = None,
     enqueue: Sequence[Mapping[str, Any]] = (),
     progress: bool | None = None,
     callback: Callable[[Trial], None] | None = None,
@@ -183,7 +188,7 @@ def maximize(
     """Find the configuration with the largest objective; everything else as `minimize`."""
     return _optimize(
         True, objective, space, trials, _Kept(storage, name, on_space_change, pruner),
-        _Engine(seed, method, acquisition, batch, device), enqueue,
+        _Engine(seed, method, acquisition, batch, device, deterministic), enqueue,
         _How(workers, executor, timeout, progress, callback, _checked_stop(stop_when, tolerance, method)),
     )  # fmt: skip
 
@@ -215,6 +220,7 @@ class _Engine(NamedTuple):
     acquisition: str
     batch: str
     device: str
+    deterministic: bool | None
 
 
 class _Kept(NamedTuple):
@@ -373,8 +379,8 @@ class _Fleeting:
 
     def tell(self, config: Config, trial: ReportingTrial | None, outcome: Outcome) -> Trial:
         """The trial that an outcome makes; one that is not a number is a failure too."""
-        value, error = _checked_outcome(outcome)
-        self.optimizer._commit(self.optimizer._checked(config, value), outcome.seconds, error)
+        value, std, error = _checked_outcome(self.optimizer, outcome)
+        self.optimizer._commit(self.optimizer._checked(config, value, std), outcome.seconds, error)
         return self.optimizer.trials[-1]
 
     def forget(self) -> None:
@@ -413,13 +419,10 @@ class _Stored:
         from bayesopt.storage.study import LostTrialError
 
         assert trial is not None
-        value, error = _checked_outcome(outcome)
+        value, std, error = _checked_outcome(self.optimizer, outcome)
+        tell = partial(self.study.tell, std=std, pruned=outcome.pruned, error=error, seconds=outcome.seconds)
         try:
-            return _patiently(
-                lambda: self.study.tell(
-                    trial.number, value, pruned=outcome.pruned, error=error, seconds=outcome.seconds
-                )
-            )
+            return _patiently(lambda: tell(trial.number, value))
         except LostTrialError as lost:
             log.warning("a result is dropped: %s", lost)
             return None
@@ -543,14 +546,18 @@ class _Run:
                 self.callback(told)
 
 
-def _checked_outcome(outcome: Outcome) -> tuple[float | None, str | None]:
-    """A number, or None and what is wrong: the error of the evaluation, or that it returned no number."""
+def _checked_outcome(optimizer: Optimizer, outcome: Outcome) -> tuple[float | None, float | None, str | None]:
+    """Value, std and what is wrong: the error of the evaluation, or that it returned no number."""
     if outcome.error is not None:
-        return None, outcome.error
+        return None, None, outcome.error
+    value, std = outcome.value, None
+    if isinstance(value, tuple) and len(value) == 2:
+        value, std = value
     try:
-        return _checked_value(outcome.value), None
+        checked = _checked_value(value)
+        return checked, optimizer._checked_std(checked, std), None
     except Exception as exception:  # noqa: BLE001 - what an objective returns may raise anything when looked at
-        return None, f"{type(exception).__name__}: {exception}"
+        return None, None, f"{type(exception).__name__}: {exception}"
 
 
 @contextmanager

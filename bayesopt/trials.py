@@ -18,7 +18,8 @@ class Trial:
 
     `value` is None where the evaluation failed; `seconds` and `error` (a traceback) are known when
     `minimize` ran the objective. A trial that was `pruned`, stopped early, has the last value it reported, or
-    the one at which `CurvePruner` expected it to end; it is a lesson, but never the best.
+    the one at which `CurvePruner` expected it to end; it is a lesson, but never the best. `std` is the
+    standard deviation of the noise in the value, where whoever told the value knew it.
     """
 
     number: int
@@ -27,6 +28,20 @@ class Trial:
     seconds: float | None = None
     error: str | None = None
     pruned: bool = False
+    std: float | None = None
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The configuration to take, among those tried.
+
+    `value` is what the outcomes of all trials together say of it, and `std` how sure that is: mean and
+    standard deviation of the model's belief about the outcome without noise.
+    """
+
+    config: Config
+    value: float
+    std: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +52,7 @@ class Rows:
         X: encoded `(n, d)`; active `(n, d)`; y: to minimise, nan for a failure, `(n,)`.
         at: how many configurations had been asked for before it, or `FOREIGN`, `(n,)`.
         number: its place in the order of telling, `(n,)`.
+        std: known standard deviation of its noise, nan where it is not known, `(n,)`.
     """
 
     X: NDArray[np.float64]
@@ -44,6 +60,7 @@ class Rows:
     y: NDArray[np.float64]
     at: NDArray[np.int64]
     number: NDArray[np.int64]
+    std: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.y)
@@ -57,8 +74,16 @@ class Rows:
         foreign = self.at == FOREIGN
         if not foreign.any():
             return np.argsort(self.at, kind="stable")
-        content = np.where(foreign, np.column_stack([self.X, self.y]).T, 0.0)
+        content = np.where(foreign, np.column_stack([self.X, self.y, self.std]).T, 0.0)
         return np.lexsort([*content[::-1], self.at])
+
+    def differ(self) -> bool:
+        """Whether any configuration has been evaluated twice with different outcomes: there is noise."""
+        known = np.isfinite(self.y)
+        X, y = self.X[known], self.y[known]
+        order = np.lexsort([y, *X.T])
+        X, y = X[order], y[order]
+        return bool(((X[1:] == X[:-1]).all(-1) & (y[1:] != y[:-1])).any())
 
 
 class Results:
@@ -100,7 +125,9 @@ class Results:
 
 
 def _room(n: int, d: int) -> Rows:
-    return Rows(np.empty((n, d)), np.empty((n, d), bool), np.empty(n), np.empty(n, int), np.empty(n, int))
+    return Rows(
+        np.empty((n, d)), np.empty((n, d), bool), np.empty(n), np.empty(n, int), np.empty(n, int), np.empty(n)
+    )
 
 
 def _joined(first: Rows, second: Rows) -> Rows:

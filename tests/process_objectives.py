@@ -14,6 +14,10 @@ def bowl(config):
     return (config["x"] - 0.3) ** 2
 
 
+def bowl_with_std(config):
+    return bowl(config), 0.25
+
+
 def scaled_bowl(config, scale):
     return scale * bowl(config)
 

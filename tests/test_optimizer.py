@@ -588,8 +588,8 @@ def test_a_fit_without_a_value_is_repeated_from_the_prior_and_then_given_up(monk
     real = bayesopt.surrogates.prefixes.fit_hyperparameters
     broken_when = {}
 
-    def fragile(F, z, kernel, priors, starts=None, warm=None, options=None):
-        optimum = real(F, z, kernel, priors, starts, warm, options)
+    def fragile(F, z, kernel, priors, starts=None, warm=None, options=None, known=None):
+        optimum = real(F, z, kernel, priors, starts, warm, options, known)
         broken = broken_when["cold"] if warm is None else broken_when["warm"]
         whole = starts is None and z.shape[-1] == 12
         return (

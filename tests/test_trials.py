@@ -12,33 +12,34 @@ from bayesopt import trials
 from bayesopt.trials import FOREIGN, Results, Rows
 
 D = 2
-COLUMNS = ("X", "active", "y", "at", "number")
+COLUMNS = ("X", "active", "y", "at", "number", "std")
 
-#: (x, active, y, foreign?): few different values, so that foreign results tie in some columns or in all.
+#: (x, active, (y, std), foreign?): few different values: foreign results tie in some columns or in all.
 outcomes = st.tuples(
     st.tuples(*[st.sampled_from([0.0, 0.25, 1.0])] * D),
     st.tuples(*[st.booleans()] * D),
-    st.sampled_from([math.nan, -2.5, 0.0, 1.0]),
+    st.tuples(st.sampled_from([math.nan, -2.5, 0.0, 1.0]), st.sampled_from([math.nan, 0.1, 0.2])),
     st.booleans(),
 )
 
 
 def numbered(told):
-    """With `at`, by the place in the list, and `number`: entries `(x, active, y, at, number)`."""
+    """With `at`, by the place in the list, and `number`: entries `(x, active, (y, std), at, number)`."""
     return [(x, on, y, FOREIGN if foreign else i, i) for i, (x, on, y, foreign) in enumerate(told)]
 
 
 def canonical(entry):
-    """Foreign results first: by x, then y, failures last, equal ones as they came; then those asked for."""
-    x, _, y, at, number = entry
-    return (at, x, math.isnan(y), 0.0 if math.isnan(y) else y, number) if at == FOREIGN else (at,)
+    """Foreign results first: by x, y, then std, unknown ones last, equal ones as they came; then asked."""
+    x, _, outcome, at, number = entry
+    known = [(math.isnan(value), 0.0 if math.isnan(value) else value) for value in outcome]
+    return (at, x, *known, number) if at == FOREIGN else (at,)
 
 
 def rows(entries):
-    x, on, y, at, number = zip(*entries, strict=True)
-    return Rows(
-        np.array(x), np.array(on), np.array(y), np.array(at, dtype=np.int64), np.array(number, dtype=np.int64)
-    )
+    x, on, outcome, at, number = zip(*entries, strict=True)
+    y, std = np.array(outcome).T
+    at, number = np.array(at, dtype=np.int64), np.array(number, dtype=np.int64)
+    return Rows(np.array(x), np.array(on), y, at, number, std)
 
 
 def results(portions):
@@ -70,17 +71,17 @@ def test_any_order_in_any_portions_is_the_sorted_list(told, random, data):
 
 @given(st.lists(outcomes, min_size=2, max_size=16), st.randoms(use_true_random=False))
 def test_what_is_known_does_not_depend_on_the_order_of_telling(told, random):
-    told = [(x, (True,) * D, y, foreign) for x, _, y, foreign in told]  # activity follows from x
+    told = [(x, (True,) * D, outcome, foreign) for x, _, outcome, foreign in told]  # activity follows from x
     entries, shuffled = numbered(told), numbered(told)
     random.shuffle(shuffled)
     shuffled = [(*entry[:4], number) for number, entry in enumerate(shuffled)]
     a, b = results([entries]).rows, results([entry] for entry in shuffled).rows
-    assert_equal(a, b, ("X", "active", "y", "at"))
+    assert_equal(a, b, ("X", "active", "y", "at", "std"))
     assert sorted(b.number) == list(range(len(told)))
 
 
 def asked(at):
-    return [((0.5, at / 1000), (True, False), float(-at), at, at)]
+    return [((0.5, at / 1000), (True, False), (float(-at), math.nan), at, at)]
 
 
 def test_room_grows_by_doubling_and_keeps_what_is_there(monkeypatch):
@@ -103,7 +104,7 @@ def test_a_result_in_the_order_of_asking_moves_no_other(monkeypatch):
     made.add(rows(asked(9)))
     made.add(rows(asked(12)))
     made.add(rows(asked(11)))  # overtakes one
-    made.add(rows([((0.5, 0.5), (True, True), 1.0, FOREIGN, 12)]))  # goes before everything
+    made.add(rows([((0.5, 0.5), (True, True), (1.0, 0.1), FOREIGN, 12)]))  # goes before everything
     assert sorted_rows == [1, 1, 2, 13]
     assert made.rows.at.tolist() == [FOREIGN, *range(10), 11, 12]
 

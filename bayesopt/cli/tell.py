@@ -11,6 +11,7 @@ from bayesopt.cli.rows import row
 DETAILS = """\
     bayesopt tell 0 0.25                                   trial 0 scored 0.25
     bayesopt tell 1 --failed --error "out of memory"       trial 1 failed; so do nan and inf
+    bayesopt tell 2 0.31 --std 0.04                        a mean and its standard error
     bayesopt tell --config '{"lr": 0.01, "layers": 2}' 0.3     a result that nobody asked for
 """
 
@@ -20,6 +21,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser._negative_number_matcher = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
     parser.add_argument(
         "words", nargs="*", metavar="[NUMBER] VALUE", help="number of the trial, and its value"
+    )
+    parser.add_argument(
+        "--std", type=float, help="standard deviation of the noise in the value, if it is known"
     )
     parser.add_argument("--failed", action="store_true", help="the evaluation failed; there is no value")
     parser.add_argument("--error", metavar="TEXT", help="what went wrong, with --failed")
@@ -31,7 +35,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     trial, value = _understood(options)
     with open_study(options) as study:
-        told = study.tell(trial, value, error=options.error, seconds=options.seconds)
+        told = study.tell(trial, value, std=options.std, error=options.error, seconds=options.seconds)
     if options.json:
         say_json(row(told))
     else:
@@ -49,6 +53,8 @@ def _understood(options: argparse.Namespace) -> tuple[int | Mapping[str, object]
         )
     if options.error is not None and not options.failed:
         raise ValueError("--error goes with --failed")
+    if options.std is not None and options.failed:
+        raise ValueError("--std goes with a value, not with --failed")
     if options.seconds is not None and not 0 <= options.seconds < float("inf"):
         raise ValueError(f"--seconds must be a number >= 0, got {options.seconds}")
     trial = _number(words[0]) if options.config is None else _config(options.config)

@@ -25,7 +25,7 @@ from bayesopt.storage import owners
 from bayesopt.storage.database import turn
 from bayesopt.storage.distributions import distributions, from_optuna
 from bayesopt.storage.ledger import ABANDONED
-from bayesopt.storage.study import RETRIES
+from bayesopt.storage.study import RETRIES, stored_std
 from bayesopt.trials import Config, Trial
 
 log = logging.getLogger("bayesopt")
@@ -58,10 +58,13 @@ class BayesSampler(BaseSampler):
     run. With `n_jobs > 1` these two change with the timing of the evaluations; two runs in which the same
     trials had ended when each one began propose the same.
 
+    An objective that knows the standard deviation of the noise in its value says so by
+    `trial.set_user_attr("bayesopt:std", ...)`.
+
     Args:
         space: a `Space`, or a dict of parameters; the objective should suggest the same ones.
         seed: of everything random; None for one that nobody has had.
-        method, acquisition, batch, device: see `Optimizer`.
+        method, acquisition, batch, device, deterministic: see `Optimizer`.
         max_pending_age: how many trials later a trial that is still running is no longer waited for.
 
     Raises:
@@ -84,6 +87,7 @@ class BayesSampler(BaseSampler):
         acquisition: str = "log_ei",
         batch: str = "auto",
         device: str = "auto",
+        deterministic: bool | None = None,
         max_pending_age: int = 100,
     ) -> None:
         self._space = None if space is None else Space(space)
@@ -93,6 +97,7 @@ class BayesSampler(BaseSampler):
             "acquisition": acquisition,
             "batch": batch,
             "device": device,
+            "deterministic": deterministic,
         }
         any_space = self._space or {"x": Int(0, 1)}
         Optimizer(any_space, **self._settings, max_pending_age=max_pending_age)  # checks them
@@ -231,7 +236,9 @@ class _Engine:
         given_up = ABANDONED in trial.system_attrs or (tried_again and trial.state == TrialState.FAIL)
         if config is not None and not given_up:
             pruned = trial.state == TrialState.PRUNED
-            result = Trial(trial.number, config, _outcome(trial), pruned=pruned)
+            outcome = _outcome(trial)
+            std = None if outcome is None else stored_std(trial)
+            result = Trial(trial.number, config, outcome, pruned=pruned, std=std)
             self.optimizer._settle(result, trial.number)
 
     def _follow(self, running: Mapping[int, Config]) -> None:

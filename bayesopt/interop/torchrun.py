@@ -185,18 +185,24 @@ class SharedStudy:
         return SharedTrial(number, config, running[0] if running else None)
 
     def tell(
-        self, trial: SharedTrial, value: object = None, *, pruned: bool = False, error: str | None = None
+        self,
+        trial: SharedTrial,
+        value: object = None,
+        *,
+        std: object = None,
+        pruned: bool = False,
+        error: str | None = None,
     ) -> Trial:
         """Report an outcome: the leader's. See `Study.tell` for the arguments and what it raises."""
 
         def tell() -> Trial:
             if isinstance(self._study, Optimizer):
                 if pruned or error is not None:
-                    raise TypeError("an Optimizer takes values alone: share a Study instead")
-                self._study.tell(trial.config, value)
+                    raise TypeError("an Optimizer takes a value and its std alone: share a Study instead")
+                self._study.tell(trial.config, value, std=std)
                 return self._study.trials[-1]
             assert self._study is not None and trial._running is not None
-            return self._study.tell(trial._running, value, pruned=pruned, error=error)
+            return self._study.tell(trial._running, value, std=std, pruned=pruned, error=error)
 
         return on_leader(tell)
 

@@ -71,7 +71,8 @@ class Embedding:
     def _masks(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         kind = [{"value": 0, "level": 1, "active": 2}[k] for k in self.kind]
         level = torch.tensor(self.level, dtype=torch.float64).nan_to_num(-1.0)
-        return torch.tensor(self.source), torch.tensor(kind), level, torch.tensor(self._value_columns)
+        value = torch.tensor(self._value_columns, dtype=torch.long)  # maybe none
+        return torch.tensor(self.source), torch.tensor(kind), level, value
 
     @cached_property
     def _value_columns(self) -> list[int]:

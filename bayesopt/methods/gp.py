@@ -20,12 +20,13 @@ from bayesopt.acquisition import (
     UpperConfidenceBound,
     maximize,
 )
+from bayesopt.acquisition.again import lowest_mean_after
 from bayesopt.acquisition.batch import Situation, climb_jointly, greedy
 from bayesopt.acquisition.candidates import Draws
-from bayesopt.acquisition.distinct import first_free
+from bayesopt.acquisition.distinct import SAME, first_free, is_taken
 from bayesopt.acquisition.exploration import PureExploration
 from bayesopt.acquisition.fantasies import Averaged, BatchAcquisition, Fantasies, innovations
-from bayesopt.acquisition.maximizer import DEFAULT_EFFORT, Effort, climbed_columns, enumerated
+from bayesopt.acquisition.maximizer import DEFAULT_EFFORT, Effort, climbed_columns, enumerated, take
 from bayesopt.acquisition.region import Nearby
 from bayesopt.acquisition.resolution import Unresolved, resolution
 from bayesopt.acquisition.surface import Term, lengthscales
@@ -68,7 +69,8 @@ class Learnt:
 
     Attributes:
         model: what was fitted; X, F, y: the successes `(b, n, d)`, their features, their outcomes `(b, n)`.
-        outcomes: the fit to the successes; best: its mean at the best of them `(b, 1)`.
+        outcomes: the fit to the successes and to what was told of their noise; best: its mean at the best of
+            them `(b, 1)`.
         gp: the same, except that nothing new is to be learnt where an evaluation failed.
         feasibility: `log P(an evaluation succeeds)`; None while none has failed.
     """
@@ -93,7 +95,8 @@ def learn(model: Model, history: History, cache: Cache = NO_CACHE) -> Learnt:
     F = model.embedding(history.X, history.active)
     failed = ~torch.isfinite(history.y)
     X, y, F_known = (_rows_where(~failed, t) for t in (history.X, history.y, F))
-    outcomes = fit_surrogate(model, F_known, y, cache)
+    std = None if history.std is None else _rows_where(~failed, history.std)
+    outcomes = fit_surrogate(model, F_known, y, cache, std)
     gp, feasibility = outcomes, None
     if bool(failed.any()):
         feasibility = _feasibility(*fit_feasibility(model, F, failed, cache))
@@ -121,6 +124,9 @@ def propose_gp(
     out of each other's way and out of that of the pending ones. If `local`, every other one is made by the
     local arms, see `bayesopt.methods.arms`, and all keep out of plateaus. Who has `learn`t from the history
     already passes that on.
+
+    Where outcomes are known to be noisy, what was told may be proposed again, and is, by a single proposal in
+    a small finite space, where the next outcome of one of the best tells more.
     """
     learnt = learn(model, history, cache) if learnt is None else learnt
     acquisition = acquisition.log_form()
@@ -128,7 +134,9 @@ def propose_gp(
     gp, best = learnt.gp, learnt.best
     rule = batch_rule(batch, acquisition, q, history.X_pending.shape[1])
     if rule == "alone":
-        return _propose_one(known, Pointwise(gp, acquisition, best), history, effort)
+        x = _propose_one(known, Pointwise(gp, acquisition, best), history, effort)
+        again = history.noisy and _looks_twice(model.space, acquisition, learnt.y.shape[-1])
+        return _or_again(known, gp, x) if again else x
     if rule == "thompson":
         return _thompson(known, gp, history, q)
     if rule == "ucb_pe":
@@ -147,7 +155,8 @@ def situate(learnt: Learnt, history: History, q: int, local: bool) -> Situation:
         terms = (*terms, *_unresolved(model.space, learnt.F, y))
     surface = Surface.over(model.space, model.embedding, gp, *terms)
     nearby = _nearby(model, gp, history, q) if local else (None,) * q
-    return Situation(surface, learnt.X, z, history.known(), nearby)
+    taken = history.X_pending if history.noisy else history.known()
+    return Situation(surface, learnt.X, z, taken, nearby)
 
 
 def batch_rule(batch: str, acquisition: Acquisition, q: int, pending: int) -> str:
@@ -221,7 +230,31 @@ def _unresolved(space: Space, F: Tensor, y: Tensor) -> tuple[Term, ...]:
 def _contenders(gp: GaussianProcess) -> Tensor:
     """Features of the observed points that may be the best one, `(b, k, D)`."""
     best = gp.fitted().topk(min(CONTENDERS, gp.y.shape[-1]), -1, largest=False).indices
-    return gp.X.gather(1, best[..., None].expand(-1, -1, gp.X.shape[-1]))
+    return take(gp.X, best)
+
+
+def _looks_twice(space: Space, acquisition: Acquisition, n: int) -> bool:
+    """Whether one of n observed points may be worth more than the maximiser of the acquisition.
+
+    In a small finite space; in others a neighbour tells as much of the point, and more besides. Acquisitions
+    other than EI are taken at their word.
+    """
+    is_ei = type(acquisition) is LogExpectedImprovement
+    return is_ei and n <= LARGEST_FIT and enumerated(space) is not None
+
+
+def _or_again(known: Situation, gp: GaussianProcess, x: Tensor) -> Tensor:
+    """The proposal x `(b, 1, d)`, or one of the best observed points if its next outcome tells more."""
+    n = known.X.shape[1]
+    repeated = (torch.cdist(known.X, known.X, p=torch.inf) < SAME).tril(-1).any(-1)
+    mean = gp.fitted()[:, :n].masked_fill(repeated, torch.inf)
+    best = mean.topk(min(CONTENDERS, n), -1, largest=False).indices
+    X = torch.cat([take(known.X, best), x], 1)
+    noise = gp.noise if gp.known is None else gp.noise + gp.known[:, :n].mean(-1)
+    F = known.surface.embedding(*known.surface.space.snap(X))
+    lowest = lowest_mean_after(gp, F, noise)
+    again = lowest[:, :-1].masked_fill(is_taken(X[:, :-1], known.taken), torch.inf).min(-1)
+    return take(X, torch.where(again.values < lowest[:, -1], again.indices, best.shape[1]).unsqueeze(-1))
 
 
 def _pending(known: Situation, history: History) -> Tensor:

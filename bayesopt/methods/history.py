@@ -20,6 +20,8 @@ class History:
         seeds: of the studies; asked: how many configurations each has been asked for so far.
         at: how many configurations had been asked for before each told one `(b, n)`, on the CPU; -1 for
             results brought along, which come first, equally many in every study.
+        std: known standard deviations of the outcomes `(b, n)`, nan where not known; None for none known.
+        noisy: whether evaluating a configuration again may tell something new.
     """
 
     X: Tensor
@@ -30,6 +32,8 @@ class History:
     seeds: tuple[int, ...]
     asked: int
     at: Tensor
+    std: Tensor | None = None
+    noisy: bool = False
 
     @property
     def foreign(self) -> int:
@@ -50,6 +54,7 @@ class History:
             X_pending=self.X_pending[:, :0],
             active_pending=self.active_pending[:, :0],
             at=self.at[:, :n],
+            std=None if self.std is None else self.std[:, :n],
         )
 
 

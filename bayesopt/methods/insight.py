@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bayesopt.acquisition import Acquisition, expected_improvement, probability_of_improvement
-from bayesopt.acquisition.distinct import SAME
+from bayesopt.acquisition.distinct import SAME, is_taken
 from bayesopt.methods.gp import Learnt, batch_rule, has_extra, is_exploration, situate
 from bayesopt.methods.history import History
 from bayesopt.surrogates.outcomes import OutcomeScale
@@ -64,7 +64,7 @@ def mean_improvement(scale: OutcomeScale, mu: Tensor, var: Tensor, best: Tensor)
 
 
 def noise_deviation(learnt: Learnt) -> Tensor:
-    """Standard deviation of the noise `(b,)`, in outcome units where outcomes are good."""
+    """Standard deviation of the fitted noise `(b,)`, in outcome units where outcomes are good."""
     return learnt.outcomes.noise.sqrt() * OutcomeScale.of(learnt.y).unit[..., 0]
 
 
@@ -74,8 +74,10 @@ def arm_of(
     """Which arm of `propose_gp` has made the next proposal x `(d,)` of a single study.
 
     "acquisition", "trust region", "quadratic"; "exploration" and "confidence bound" beside pending ones,
-    "draw" by Thompson sampling.
+    "draw" by Thompson sampling; "again" whichever it was, where x was told.
     """
+    if bool(is_taken(x[None, None], history.X)):
+        return "again"
     rule = batch_rule(batch, acquisition.log_form(), 1, history.X_pending.shape[1])
     if rule == "thompson":
         return "draw"

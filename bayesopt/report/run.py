@@ -97,9 +97,12 @@ class Run:
         """The optimiser whose model is shown: a stand-in if the method in use has none."""
         if self.optimizer._method_now() == "gp":
             return self.optimizer
-        stand_in = Optimizer(self.space, method="gp", maximize=self.maximize)
+        stand_in = Optimizer(
+            self.space, method="gp", maximize=self.maximize, deterministic=self.optimizer._deterministic
+        )
         told = [*spread(self.finished, STAND_IN), *self.failed[-STAND_IN // 4 :]]
-        stand_in.tell([trial.config for trial in told], [trial.value for trial in told])
+        stds = [trial.std for trial in told]
+        stand_in.tell([trial.config for trial in told], [trial.value for trial in told], std=stds)
         return stand_in
 
     @cached_property

@@ -83,7 +83,9 @@ class DatabaseLedger(Ledger):
         with self._engine.connect() as connection:
             return [Place(*row) for row in connection.execute(self._places, {"beyond": beyond})]
 
-    def finish(self, trial_id: int, state: TrialState, value: float | None, error: str | None) -> bool:
+    def finish(
+        self, trial_id: int, state: TrialState, value: float | None, remarks: Mapping[str, Any]
+    ) -> bool:
         trial, outcome = models.TrialModel, models.TrialValueModel
         running = update(trial).where(trial.trial_id == trial_id, trial.state == _RUNNING)
         with Session(self._engine) as session, session.begin():
@@ -97,8 +99,8 @@ class DatabaseLedger(Ledger):
                 kind = outcome.TrialValueType.FINITE
                 row = {"trial_id": trial_id, "objective": 0, "value": value, "value_type": kind}
                 session.execute(insert(outcome), [row])
-            if error is not None:
-                _set_attributes(session, models.TrialUserAttributeModel, trial_id, {ERROR: error})
+            if remarks:
+                _set_attributes(session, models.TrialUserAttributeModel, trial_id, remarks)
         return True
 
     # ------------------------------------------------------------------------------------------- writing

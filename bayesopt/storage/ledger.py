@@ -28,6 +28,9 @@ ABANDONED = "bayesopt:abandoned"
 #: User attribute of a failed trial: what went wrong.
 ERROR = "error"
 
+#: User attribute of a finished trial: the known standard deviation of the noise in its value.
+STD = "bayesopt:std"
+
 
 class Place(NamedTuple):
     """Where a trial is: its number in the study, its key in the storage, its state."""
@@ -87,8 +90,13 @@ class Ledger(ABC):
         """Wait for a turn, which lasts until its one write, or the end of the block."""
 
     @abstractmethod
-    def finish(self, trial_id: int, state: TrialState, value: float | None, error: str | None) -> bool:
-        """End a running trial, at once and durably; whether it was still running."""
+    def finish(
+        self, trial_id: int, state: TrialState, value: float | None, remarks: Mapping[str, Any]
+    ) -> bool:
+        """End a running trial, at once and durably; whether it was still running.
+
+        `remarks` become user attributes: `ERROR`, `STD`.
+        """
 
     @abstractmethod
     def places(self, beyond: int) -> list[Place]:
@@ -116,10 +124,12 @@ class MemoryLedger(Ledger):
         trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
         return [Place(trial.number, trial._trial_id, trial.state) for trial in trials]
 
-    def finish(self, trial_id: int, state: TrialState, value: float | None, error: str | None) -> bool:
+    def finish(
+        self, trial_id: int, state: TrialState, value: float | None, remarks: Mapping[str, Any]
+    ) -> bool:
         try:
-            if error is not None:
-                self._storage.set_trial_user_attr(trial_id, ERROR, error)
+            for key, remark in remarks.items():
+                self._storage.set_trial_user_attr(trial_id, key, remark)
             values = None if value is None else [value]
             return self._storage.set_trial_state_values(trial_id, state, values)
         except UpdateFinishedTrialError:

@@ -23,7 +23,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from bayesopt.explanation import Explanation, Regret
-from bayesopt.optimizer import Optimizer, _checked_value, checked_count
+from bayesopt.optimizer import Optimizer, _checked_std, _checked_value, checked_count
 from bayesopt.pruning.pruner import stopped_value
 from bayesopt.space import Space
 from bayesopt.storage import owners
@@ -33,6 +33,7 @@ from bayesopt.storage.distributions import distributions
 from bayesopt.storage.ledger import (
     ABANDONED,
     ERROR,
+    STD,
     Entry,
     Ledger,
     MemoryLedger,
@@ -63,7 +64,7 @@ HEARTBEAT = 15  # seconds
 
 _FORMAT = 1
 _LONGEST_NAME = 512  # of what Optuna's tables can hold
-_DEFAULTS = {"seed": 0, "method": "auto", "acquisition": "log_ei", "batch": "auto"}
+_DEFAULTS = {"seed": 0, "method": "auto", "acquisition": "log_ei", "batch": "auto", "deterministic": None}
 _ON_CHANGE = ("error", "extend")
 
 
@@ -102,8 +103,8 @@ class Study:
         storage: `"sqlite:///tuning.db"`, `"postgresql://user:password@host/database"`, an optuna
             `RDBStorage` or `InMemoryStorage`; None for the memory of this process.
         name: of the study; needed unless the storage is memory.
-        seed, method, acquisition, batch: see `Optimizer`; None for what the study has, or the default. The
-            seed of a study cannot change; the others can, for the proposals to come.
+        seed, method, acquisition, batch, deterministic: see `Optimizer`; None for what the study has, or the
+            default. The seed of a study cannot change; the others can, for the proposals to come.
         device: see `Optimizer`.
         maximize: whether larger outcomes are better; None for what the study says, or False.
         pruner: a `CurvePruner` or another Optuna pruner, or "curve", "median", "asha" or "hyperband"; None
@@ -140,12 +141,16 @@ class Study:
         batch: str | None = None,
         device: str = "auto",
         maximize: bool | None = None,
+        deterministic: bool | None = None,
         pruner: object = None,
         on_space_change: str = "error",
         heartbeat: int = HEARTBEAT,
         max_retries: int = 3,
     ) -> None:
-        given = {"seed": seed, "method": method, "acquisition": acquisition, "batch": batch}
+        given = {
+            "seed": seed, "method": method, "acquisition": acquisition, "batch": batch,
+            "deterministic": deterministic,
+        }  # fmt: skip
         wanted = None if space is None else Space(space)
         if wanted is not None:  # whatever is wrong with the settings is found before anything is stored
             distributions(wanted)
@@ -286,6 +291,7 @@ class Study:
         trial: RunningTrial | int | Mapping[str, Any],
         value: object = None,
         *,
+        std: object = None,
         pruned: bool = False,
         error: str | None = None,
         seconds: float | None = None,
@@ -296,6 +302,7 @@ class Study:
             trial: what `ask` returned, or its number; or a configuration: the oldest running trial of it, or,
                 if there is none, a result from elsewhere.
             value: the outcome; None, nan or an infinity if the evaluation failed.
+            std: standard deviation of the noise in it, where that is known; see `Optimizer.tell`.
             pruned: the evaluation was stopped early; its value is the one at which `CurvePruner` expected it
                 to end, or the last one that it reported.
             error: what went wrong, if it failed.
@@ -310,10 +317,12 @@ class Study:
             place = self._running_place(trial)
             if pruned:
                 outcome = _checked_value(stopped_value(self._storage.get_trial(place.trial_id)))
+            known = self._optimizer._checked_std(outcome, std)
             state = (
                 TrialState.PRUNED if pruned else TrialState.FAIL if outcome is None else TrialState.COMPLETE
             )
-            stored = self._ledger.finish(place.trial_id, state, outcome, error)
+            remarks = {key: remark for key, remark in ((ERROR, error), (STD, known)) if remark is not None}
+            stored = self._ledger.finish(place.trial_id, state, outcome, remarks)
             self._mine.pop(place.number, None)
             if not stored:
                 self._sync()
@@ -322,7 +331,7 @@ class Study:
             assert begun.config is not None
             if seconds is None:
                 seconds = time.time() - begun.began
-            result = Trial(place.number, begun.config, outcome, seconds, error, pruned)
+            result = Trial(place.number, begun.config, outcome, seconds, error, pruned, known)
             self._keep(result, begun.at)
             return result
 
@@ -434,7 +443,7 @@ class Study:
                 agreed = _filled(given, _DEFAULTS)
             else:
                 self._check_change(Space.from_dict(stored["space"]), space, on_change)
-                agreed = _filled(given, {name: stored[name] for name in _DEFAULTS})
+                agreed = _filled(given, {**_DEFAULTS, **_settings(stored)})
                 if agreed["seed"] != stored["seed"]:
                     raise ValueError(
                         f"study {self.name!r} has seed {stored['seed']}, got seed={agreed['seed']}: leave it "
@@ -711,7 +720,22 @@ def _result(frozen: FrozenTrial, config: Config) -> Trial:
         seconds=None if duration is None else duration.total_seconds(),
         error=frozen.user_attrs.get(ERROR),
         pruned=pruned,
+        std=None if value is None else stored_std(frozen),
     )
+
+
+def stored_std(frozen: FrozenTrial) -> float | None:
+    """Noise noted on a trial; anybody may write there, so what makes no sense is left out."""
+    try:
+        return _checked_std(frozen.user_attrs.get(STD))
+    except (ValueError, TypeError) as error:
+        log.warning("trial %d: the attribute %s is left out: %s", frozen.number, STD, error)
+        return None
+
+
+def _settings(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that a study has; one from before a setting came up lacks it."""
+    return {name: stored[name] for name in _DEFAULTS if name in stored}
 
 
 def _filled(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """Gaussian-process regression with maximum-a-posteriori hyper-parameters.
 
-    y = f(x) + noise,   f ~ GP(0, k),   K = k(X, X) + s_n^2 I,   alpha = K^-1 y
+    y = f(x) + noise,   f ~ GP(0, k),   K = k(X, X) + s_n^2 I + diag(known),   alpha = K^-1 y
     -log p(theta | y) = y' alpha / 2 + log det K / 2 + penalty(theta)          Rasmussen & Williams, eq. (5.8)
     d(.) / dtheta     = sum(G * dK / dtheta),  G = (K^-1 - alpha alpha') / 2   ibid., eq. (5.9)
 
-Everything is batch first: theta `(*b, p)` with the log noise variance last, X `(*b, n, D)`, y `(*b, n)`.
+with s_n^2 fitted and `known`, the noise variance that came with an observation, 0 where none did.
+
+Everything is batch first: theta `(*b, p)` with the log noise variance last, X `(*b, n, D)`, y and known
+`(*b, n)`.
 """
 
 import math
@@ -41,18 +44,19 @@ def warm_options(n: int) -> bfgs.Options:
 
 @torch.no_grad()
 def negative_log_posterior(
-    theta: Tensor, X: Tensor, y: Tensor, kernel: Kernel, priors: Priors
+    theta: Tensor, X: Tensor, y: Tensor, kernel: Kernel, priors: Priors, known: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """`-log p(y, theta)` up to constants `(b,)` and its gradient `(b, p)`; inf where K is singular.
 
-    Args: theta `(b, p)`, X `(b, n, D)`, y `(b, n)`: one batch dimension.
+    Args: theta `(b, p)`, X `(b, n, D)`, y and known `(b, n)`: one batch dimension.
     """
     noise = theta[..., -1].exp()
+    ridge = _ridge(noise, known)
     K, pullback = kernel.gram_and_pullback(theta[..., :-1], X)
     diagonal = K.diagonal(dim1=-2, dim2=-1)
-    diagonal.add_(noise[..., None])
+    diagonal.add_(ridge)
     L, ok = linalg.cholesky(K)
-    diagonal.sub_(noise[..., None])  # the pullback wants the kernel's own K; a second matrix costs memory
+    diagonal.sub_(ridge)  # the pullback wants the kernel's own K; a second matrix costs memory
     penalty, d_penalty = priors.penalty(theta)
     half_log_det = 0.5 * linalg.log_det(L)
     G = linalg.inverse(L)
@@ -65,6 +69,11 @@ def negative_log_posterior(
     return torch.where(ok, value, torch.inf), gradient
 
 
+def _ridge(noise: Tensor, known: Tensor | None) -> Tensor:
+    """Noise variance of each observation: the fitted one `(*b,)` and what is known of its own `(*b, n)`."""
+    return noise[..., None] if known is None else noise[..., None] + known
+
+
 @dataclass(frozen=True, eq=False)
 class GaussianProcess:
     """A GP conditioned on data, hyper-parameters fixed; build it with `fit` or `GaussianProcess.of`.
@@ -74,6 +83,7 @@ class GaussianProcess:
         theta: `(*b, p)` log hyper-parameters, log noise variance last.
         X: features of the observations `(*b, n, D)`; y: their outcomes `(*b, n)`, zero prior mean.
         L, W: Cholesky factor of K and its inverse, `(*b, n, n)`; alpha `(*b, n)`.
+        known: noise variances that came with the observations `(*b, n)`, beside the fitted one; None for 0.
     """
 
     kernel: Kernel
@@ -83,29 +93,35 @@ class GaussianProcess:
     L: Tensor
     W: Tensor
     alpha: Tensor
+    known: Tensor | None = None
 
     @classmethod
     @torch.no_grad()
-    def of(cls, kernel: Kernel, theta: Tensor, X: Tensor, y: Tensor) -> "GaussianProcess":
+    def of(
+        cls, kernel: Kernel, theta: Tensor, X: Tensor, y: Tensor, known: Tensor | None = None
+    ) -> "GaussianProcess":
         """Condition on data at given hyper-parameters.
 
         Raises:
             torch.linalg.LinAlgError: the covariance cannot be factorised (nan or inf in the input).
         """
         K = kernel.gram_and_pullback(theta[..., :-1], X)[0]  # in place: fewer n x n buffers than `gram`
-        K.diagonal(dim1=-2, dim2=-1).add_(theta[..., -1:].exp())
+        K.diagonal(dim1=-2, dim2=-1).add_(_ridge(theta[..., -1].exp(), known))
         L = linalg.robust_cholesky(K)
         W = linalg.lower_inverse(L)
-        return cls(kernel, theta, X, y, L, W, _solve(W, y))
+        return cls(kernel, theta, X, y, L, W, _solve(W, y), known)
 
     def select(self, index: int | Tensor) -> "GaussianProcess":
         """Some of a batch of GPs, or one of them, along the first batch dimension."""
-        parts = (t[index] for t in (self.theta, self.X, self.y, self.L, self.W, self.alpha))
-        return GaussianProcess(self.kernel, *parts)
+        theta, X, y, L, W, alpha = (
+            t[index] for t in (self.theta, self.X, self.y, self.L, self.W, self.alpha)
+        )
+        known = None if self.known is None else self.known[index]
+        return GaussianProcess(self.kernel, theta, X, y, L, W, alpha, known)
 
     @property
     def noise(self) -> Tensor:
-        """Noise variance `(*b,)`."""
+        """Fitted noise variance `(*b,)`."""
         return self.theta[..., -1].exp()
 
     @cached_property
@@ -154,8 +170,8 @@ class GaussianProcess:
         return mu, torch.maximum(prior - (v * v).sum(-1), VARIANCE_FLOOR * prior)
 
     def fitted(self) -> Tensor:
-        """Posterior mean of f at the observations `(*b, n)`: `y - s_n^2 alpha`."""
-        return self.y - self.noise[..., None] * self.alpha
+        """Posterior mean of f at the observations `(*b, n)`: `y - (s_n^2 + known) alpha`."""
+        return self.y - _ridge(self.noise, self.known) * self.alpha
 
     def leave_one_out(self) -> tuple[Tensor, Tensor]:
         """Mean and variance of each y given the others, `(*b, n)`. Rasmussen & Williams, eq. (5.12)."""
@@ -169,13 +185,17 @@ class GaussianProcess:
         return -0.5 * (fit + linalg.log_det(self.L) + n * math.log(2 * math.pi))
 
     def condition_on(self, Z: Tensor, y: Tensor) -> "GaussianProcess":
-        """The GP after k more observations Z `(*b, k, D)`, y `(*b, k)`, by a rank-k append to the factors."""
+        """The GP after k more observations Z `(*b, k, D)`, y `(*b, k)`, by a rank-k append to the factors.
+
+        Of their noise nothing is known.
+        """
         B = self.kernel.cross(self.theta[..., :-1], self.X, Z)
         C = self.kernel.gram(self.theta[..., :-1], Z)
         C.diagonal(dim1=-2, dim2=-1).add_(self.theta[..., -1:].exp())
         L, W = linalg.append(self.L, self.W, B, C)
-        y = torch.cat([self.y, y], -1)
-        return GaussianProcess(self.kernel, self.theta, torch.cat([self.X, Z], -2), y, L, W, _solve(W, y))
+        known = None if self.known is None else torch.cat([self.known, torch.zeros_like(y)], -1)
+        X, y = torch.cat([self.X, Z], -2), torch.cat([self.y, y], -1)
+        return GaussianProcess(self.kernel, self.theta, X, y, L, W, _solve(W, y), known)
 
     def sample_paths(self, count: int, generator: torch.Generator, features: int = 1024) -> "Paths":
         """Functions drawn from the posterior, differentiable and cheap to evaluate anywhere.
@@ -196,7 +216,7 @@ class GaussianProcess:
             return draw.to(self.X.device)
 
         w = normal(at_data.shape[-1])  # (*b, c, s)
-        e = self.noise.sqrt()[..., None, None] * normal(self.y.shape[-1])  # (*b, n, s)
+        e = _ridge(self.noise, self.known).sqrt()[..., None] * normal(self.y.shape[-1])  # (*b, n, s)
         update = self.W.mT @ (self.W @ (self.y[..., None] - at_data @ w - e))
         return Paths(self, phi, w, update)
 
@@ -254,6 +274,7 @@ def fit_hyperparameters(
     starts: Tensor | None = None,
     warm: Optimum | None = None,
     options: bfgs.Options | None = None,
+    known: Tensor | None = None,
 ) -> Optimum:
     """Maximum-a-posteriori hyper-parameters by bounded BFGS, the best over the starts.
 
@@ -263,9 +284,11 @@ def fit_hyperparameters(
         starts: `(*b, r, p)`; the prior's own cold starts if None.
         warm: the optimum of similar data; the only start then, and its inverse Hessian is reused.
         options: of the optimiser; `COLD` if None, or `warm_options` with `warm`.
+        known: noise variances that come with the outcomes `(*b, n)`.
     """
     batch, (n, D) = X.shape[:-2], X.shape[-2:]
     X, y = X.reshape(-1, n, D), y.reshape(-1, n)
+    known = None if known is None else known.reshape(-1, n)
     b, p = X.shape[0], len(priors.mode)
     H = None
     if warm is not None:
@@ -278,10 +301,11 @@ def fit_hyperparameters(
 
     def objective(theta: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
         if keep is None and r == 1:
-            value, gradient = negative_log_posterior(theta[:, 0], X, y, kernel, priors)
+            value, gradient = negative_log_posterior(theta[:, 0], X, y, kernel, priors, known)
         else:
             rows = study if keep is None else study[keep]
-            value, gradient = negative_log_posterior(theta[:, 0], X[rows], y[rows], kernel, priors)
+            told = None if known is None else known[rows]
+            value, gradient = negative_log_posterior(theta[:, 0], X[rows], y[rows], kernel, priors, told)
         return value[:, None], gradient[:, None]
 
     options = options or (COLD if warm is None else warm_options(n))

@@ -21,12 +21,14 @@ class Model:
 
     @classmethod
     @lru_cache(maxsize=64)
-    def of(cls, space: Space, device: torch.device, warp: bool = False) -> "Model":
+    def of(cls, space: Space, device: torch.device, warp: bool = False, exact: bool = False) -> "Model":
         """Matern 5/2 with one lengthscale a parameter, and one for each activity indicator.
 
         If `warp`, each parameter is warped on its way to the kernel, as the data ask for: tuning problems
-        often change fastest near a bound. Cowen-Rivers et al. (2022), HEBO.
+        often change fastest near a bound. Cowen-Rivers et al. (2022), HEBO. If `exact`, outcomes are
+        without noise, and none is fitted.
         """
         embedding = Embedding.of(space)
         kernel = Stationary(groups=embedding.groups, warp=warp)
-        return cls(space, embedding, kernel, default_priors(kernel, space.dim).to(device))
+        priors = default_priors(kernel, space.dim).to(device)
+        return cls(space, embedding, kernel, priors.without_noise() if exact else priors)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bayesopt.surrogates.gp import HEAT, GaussianProcess, Optimum, fit_hyperparameters
 from bayesopt.surrogates.model import Model
-from bayesopt.surrogates.outcomes import half_rank
+from bayesopt.surrogates.outcomes import half_rank, half_rank_std
 
 log = logging.getLogger("bayesopt")
 
@@ -63,7 +63,9 @@ class NoCache:
 NO_CACHE = NoCache()
 
 
-def fit_surrogate(model: Model, F: Tensor, y: Tensor, cache: Cache = NO_CACHE) -> GaussianProcess:
+def fit_surrogate(
+    model: Model, F: Tensor, y: Tensor, cache: Cache = NO_CACHE, std: Tensor | None = None
+) -> GaussianProcess:
     """The fit at n observations, warm-started from the fit to a prefix of the same history.
 
     The warm start must not depend on when the study happened to be asked, or a resumed study would propose
@@ -74,43 +76,53 @@ def fit_surrogate(model: Model, F: Tensor, y: Tensor, cache: Cache = NO_CACHE) -
     Args:
         model: the surrogate; F: features `(b, n, D)`; y: raw outcomes `(b, n)`.
         cache: of the optima at prefix lengths.
+        std: known standard deviations of the outcomes `(b, n)`, nan where not known; None for all unknown.
     """
     warm: Optimum | None = None
     for length, cold in rungs(F.shape[1]):
         known = cache.get("outcomes", length)
         if known is None:
-            known = _fit_prefix(model, F[:, :length], y[:, :length], warm, cold)
+            told = None if std is None else std[:, :length]
+            known = _fit_prefix(model, F[:, :length], y[:, :length], told, warm, cold)
             cache.put("outcomes", length, known)
         warm = known
-    z = half_rank(y)
+    z, variance = half_rank(y), _variance(y, std)
     if F.shape[1] > LARGEST_FIT and warm is not None:
-        F, z = _most_relevant(F, z)
-        return GaussianProcess.of(model.kernel, warm.theta, F, z)
-    return GaussianProcess.of(model.kernel, _fit_all(model, F, z, warm).theta, F, z)
+        index = most_relevant(z)
+        F, z = F.gather(1, index[..., None].expand(-1, -1, F.shape[-1])), z.gather(1, index)
+        variance = None if variance is None else variance.gather(1, index)
+        return GaussianProcess.of(model.kernel, warm.theta, F, z, variance)
+    return GaussianProcess.of(model.kernel, _fit_all(model, F, z, variance, warm).theta, F, z, variance)
 
 
-def _most_relevant(F: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """The best half of `LARGEST_FIT` observations, and as many spread evenly over the ranks of the others.
+def _variance(y: Tensor, std: Tensor | None) -> Tensor | None:
+    """Known noise variances on the scale of `half_rank(y)`."""
+    return None if std is None else half_rank_std(y, std).square()
+
+
+def most_relevant(z: Tensor) -> Tensor:
+    """Places `(b, LARGEST_FIT)` of the observations that a proposal conditions on, of more.
+
+    The best half, and as many spread evenly over the ranks of the others.
 
     The others matter: without them the surrogate forgets where it is bad, and explores there again.
     """
     half = LARGEST_FIT // 2
     order = z.argsort(dim=-1, stable=True)
     spread = torch.linspace(half, z.shape[-1] - 1, LARGEST_FIT - half, device=z.device).long()
-    index = torch.cat([order[:, :half], order[:, spread]], 1)
-    return F.gather(1, index[..., None].expand(-1, -1, F.shape[-1])), z.gather(1, index)
+    return torch.cat([order[:, :half], order[:, spread]], 1)
 
 
-def _fit_all(model: Model, F: Tensor, z: Tensor, warm: Optimum | None) -> Optimum:
+def _fit_all(model: Model, F: Tensor, z: Tensor, variance: Tensor | None, warm: Optimum | None) -> Optimum:
     """The fit to the whole history; where that has no value, from the prior; else what the prefix had.
 
     Study by study: one that breaks down does not change what its neighbours in the batch get.
     """
-    optimum = fit_hyperparameters(F, z, model.kernel, model.priors, None, warm)
+    optimum = fit_hyperparameters(F, z, model.kernel, model.priors, None, warm, known=variance)
     if warm is None or bool(torch.isfinite(optimum.value).all()):
         return optimum
     log.warning("the fit broke down from its warm start; refitting from the prior")
-    optimum = _where_finite(optimum, fit_hyperparameters(F, z, model.kernel, model.priors))
+    optimum = _where_finite(optimum, fit_hyperparameters(F, z, model.kernel, model.priors, known=variance))
     if bool(torch.isfinite(optimum.value).all()):
         return optimum
     log.warning("the fit broke down from the prior too; keeping the last good hyper-parameters")
@@ -125,12 +137,14 @@ def _where_finite(first: Optimum, second: Optimum) -> Optimum:
     return Optimum(theta, H, torch.where(ok, first.value, second.value))
 
 
-def _fit_prefix(model: Model, F: Tensor, y: Tensor, warm: Optimum | None, cold: bool) -> Optimum:
+def _fit_prefix(
+    model: Model, F: Tensor, y: Tensor, std: Tensor | None, warm: Optimum | None, cold: bool
+) -> Optimum:
     """From the warm start; if cold, the best of that and the starts of the prior after a heat."""
-    z = half_rank(y)
+    z, variance = half_rank(y), _variance(y, std)
     if warm is None:
-        return fit_hyperparameters(F, z, model.kernel, model.priors)
+        return fit_hyperparameters(F, z, model.kernel, model.priors, known=variance)
     if cold:
         starts = torch.cat([warm.theta[:, None], model.priors.starts.expand(len(F), -1, -1)], 1)
-        warm = fit_hyperparameters(F, z, model.kernel, model.priors, starts, options=HEAT)
-    return fit_hyperparameters(F, z, model.kernel, model.priors, None, warm)
+        warm = fit_hyperparameters(F, z, model.kernel, model.priors, starts, None, HEAT, variance)
+    return fit_hyperparameters(F, z, model.kernel, model.priors, None, warm, known=variance)

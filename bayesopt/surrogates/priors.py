@@ -34,6 +34,12 @@ class Priors:
         """The same priors on a device."""
         return Priors(*(t.to(device) for t in (self.mode, self.std, self.lower, self.upper, self.starts)))
 
+    def without_noise(self) -> "Priors":
+        """The same priors with the noise held at its floor, as little as lets K be factorised."""
+        mode, upper, starts = self.mode.clone(), self.upper.clone(), self.starts.clone()
+        mode[-1] = upper[-1] = starts[:, -1] = self.lower[-1]
+        return Priors(mode, self.std, self.lower, upper, starts)
+
 
 # Per quantity: mode of ln v, s of the log-normal, lower and upper bound of ln v.
 _OUTPUT_SCALE = (0.0, 1.0, -6.0, 8.0)

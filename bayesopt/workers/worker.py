@@ -99,11 +99,13 @@ def evaluate(
 
 
 def _unwrapped(value: Any) -> object:
-    """The number in a tensor or array of one element, anything else as it is.
+    """The number in a tensor or array of one element, also within a tuple; anything else as it is.
 
     A CUDA tensor waits here for its kernels, within the time and the traceback of its evaluation, and does
     not take its device along into the parent process.
     """
+    if type(value) is tuple:
+        return tuple(map(_unwrapped, value))
     shape = getattr(value, "shape", None)
     return value if shape is None or math.prod(shape) != 1 else value.item()
 

@@ -84,6 +84,16 @@ def test_a_bare_constant_between_active_and_inactive_would_not_be_a_kernel():
     assert torch.linalg.eigvalsh(PROFILES["matern52"].g(0.5 * r2)).min() < -1e-3
 
 
+def test_a_space_of_choices_has_no_gradient(device):
+    space = Space({"a": Categorical(["p", "q", "r"]), "b": Categorical(["u", "v"])})
+    embedding = Embedding.of(space)
+    X, active = space.encode(list(space.grid()))
+    F = embedding(X.to(device), active.to(device))
+    assert (
+        F.shape[-1] == 5 and (embedding.pullback(F) == 0.0).all() and embedding.pullback(F).shape == X.shape
+    )
+
+
 def test_pullback_is_the_adjoint_of_the_numeric_columns(device):
     embedding = Embedding.of(SPACE)
     X, active = SPACE.encode([{**BASE, "c": "p", "m": 0.2, "s": "v"}])
