@@ -431,3 +431,62 @@ def test_a_batch_has_no_configuration_twice_and_none_that_is_pending(q):
         more = opt.ask(2)
         assert len({opt.space.key(c) for c in configs + more}) == q + 2
         opt.tell(configs + more, [c["k"] + rng.standard_normal() for c in configs + more])
+
+
+# --------------------------------------------------------------------- what is said of it: the fit has it all
+
+
+def keys_told(opt):
+    return {opt.space.key(trial.config) for trial in opt.trials}
+
+
+@pytest.mark.parametrize("batch", ["auto", "thompson"])
+def test_an_explanation_says_that_a_configuration_is_tried_again(batch):
+    opt, rng = Optimizer(COARSE, seed=0, deterministic=False, batch=batch), np.random.default_rng(0)
+    again = []
+    for i in range(30):
+        explanation = opt.explain()
+        config = opt.ask()
+        assert explanation.config == config
+        again.append(explanation.arm == "again")
+        assert again[-1] == (opt.space.key(config) in keys_told(opt))
+        if i % 4:  # some stay pending
+            opt.tell(config, noisy(config, rng), std=0.3)
+    assert any(again) and not all(again)
+
+
+@pytest.mark.parametrize("maximize", [False, True])
+def test_a_recommendation_is_what_is_predicted_of_its_configuration(maximize):
+    opt = run(Optimizer(SMOOTH, seed=1, maximize=maximize), 15, std=0.3)
+    found = opt.recommend()
+    prediction = opt.predict(found.config)
+    assert found.value == pytest.approx(prediction.median, abs=1e-9)
+    assert found.std == pytest.approx(0.5 * (prediction.high - prediction.low), abs=1e-9)
+    assert opt.explain().fit.best == pytest.approx(found.value, abs=1e-6)
+
+
+def test_predictions_and_explanations_believe_precise_outcomes():
+    told = [Optimizer(SMOOTH, seed=1) for _ in range(2)]
+    configs = Optimizer(SMOOTH, method="random", seed=5).ask(20)
+    values = [loss(config) for config in configs]
+    lucky = int(np.argmin(values))
+    values[lucky] -= 5.0
+    for opt, std in zip(told, (0.01, 10.0), strict=True):
+        opt.tell(configs, values, std=[std if i == lucky else 0.01 for i in range(20)])
+    sure, vague = (opt.predict(configs[lucky]).median for opt in told)
+    assert sure < values[lucky] + 0.5 and vague > values[lucky] + 4.0
+    assert told[0].explain().fit.best < told[1].explain().fit.best - 3.0
+
+
+def test_the_regret_after_fewer_results_is_that_which_it_was():
+    """With the noise that had been told by then."""
+    opt, rng = Optimizer(SMOOTH, seed=1), np.random.default_rng(0)
+    before = []
+    for i in range(16):
+        before.append(opt.regret())
+        config = opt.ask()
+        opt.tell(config, noisy(config, rng), std=0.1 + 0.1 * (i % 3))
+    assert before[-1] is not None
+    other = Optimizer(SMOOTH)
+    other.load_state_dict(opt.state_dict())
+    assert [other._regret_after(n) for n in (14, 15, 16)] == [*before[14:], opt.regret()]

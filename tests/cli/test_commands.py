@@ -69,6 +69,14 @@ def test_ask_and_tell_are_the_optimiser(cli, folder):
     assert told == [(trial.config, trial.value) for trial in alone.trials]
 
 
+def test_noise_is_told_with_a_value(cli, folder):
+    cli("ask", "space.toml", "-q", 2)
+    cli("tell", 0, 0.5, "--std", 0.125)
+    cli("tell", 1, 0.5)
+    with bayesopt.Study(storage="sqlite:///bayesopt.db", name="space") as study:
+        assert [trial.std for trial in study.trials] == [0.125, None]
+
+
 def test_every_trial_is_listed(cli, mixed):
     found = lines(cli("trials", "--json"))
     assert [(each["number"], each["state"], each["value"]) for each in found] == [
@@ -180,6 +188,8 @@ MISTAKES = [
     (["tell", 0, "0,5"], "expected a number as the value, got '0,5'"),
     (["tell", 0, 1, "--error", "x"], "--error goes with --failed"),
     (["tell", 0, 1, "--seconds", -1], "--seconds must be"),
+    (["tell", 0, 1, "--std", 0], "std must be positive"),
+    (["tell", 0, "--failed", "--std", 1], "--std goes with a value"),
     (["tell", 7, 1], "trial 7 is not running; `bayesopt trials` lists what is"),
     (["tell", 1, 1], "trial 1 has ended"),
     (["tell", "--config", "{", 1], "--config is not JSON"),

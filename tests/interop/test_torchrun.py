@@ -121,10 +121,12 @@ def test_alone_it_is_the_study_itself():
         trial = shared.ask()
         trial.report(0.5, 1)
         assert trial.number == 0 and study.running == {0: trial.config} and trial.should_prune() is False
-        assert shared.tell(trial, 0.25) == study.best == shared.best == shared.trials[0]
+        assert shared.tell(trial, 0.25, std=0.1) == study.best == shared.best == shared.trials[0]
+        assert study.best.std == 0.1
     optimizer = Optimizer(SPACE)
     shared = SharedStudy(lambda: optimizer)
     trial = shared.ask()
     with pytest.raises(TypeError, match="share a Study instead"):
         shared.tell(trial, pruned=True)
-    assert shared.tell(trial, 2.0).value == 2.0 and optimizer.pending == []
+    told = shared.tell(trial, 2.0, std=0.1)
+    assert (told.value, told.std) == (2.0, 0.1) and optimizer.pending == []
