@@ -151,10 +151,9 @@ def situate(learnt: Learnt, history: History, q: int, local: bool) -> Situation:
     fitted = learnt.outcomes.y
     z = fitted if fitted.shape == y.shape else half_rank(y)  # a long history is thinned
     terms: tuple[Term, ...] = () if learnt.feasibility is None else (learnt.feasibility,)
-    if local:
-        terms = (*terms, *_unresolved(model.space, learnt.F, y))
-    surface = Surface.over(model.space, model.embedding, gp, *terms)
-    nearby = _nearby(model, gp, history, q) if local else (None,) * q
+    unresolved = _unresolved(model.space, learnt.F, y) if local else ()
+    surface = Surface.over(model.space, model.embedding, gp, *terms, *unresolved)
+    nearby = _nearby(model, gp, history, q, unresolved) if local else (None,) * q
     taken = history.X_pending if history.noisy else history.known()
     return Situation(surface, learnt.X, z, taken, nearby)
 
@@ -181,13 +180,18 @@ def _rows_where(mask: Tensor, values: Tensor) -> Tensor:
     return values[mask].view(len(mask), -1, *values.shape[2:])
 
 
-def _nearby(model: Model, gp: GaussianProcess, history: History, q: int) -> tuple[Nearby | None, ...]:
+def _nearby(
+    model: Model, gp: GaussianProcess, history: History, q: int, unresolved: tuple[Unresolved, ...]
+) -> tuple[Nearby | None, ...]:
     """For each slot that is a local proposal where to look; only the first of them by the quadratic."""
     extra = has_extra(model.space, history, q)
     slots = [extra or is_local(history.asked + slot) for slot in range(q)]
     if not any(slots) or enumerated(model.space) is not None:
         return (None,) * q
     found = look_nearby(model.space, history, lengthscales(gp, model.space.dim), extra)
+    for term in unresolved:
+        F = model.embedding(found.first, torch.ones_like(found.first, dtype=torch.bool))
+        found = found.where(term.value(F) == 0.0)
     first = slots.index(True)
     each = (found if slot == first else found.without_first() for slot in range(q))
     return tuple(nearby if is_there else None for nearby, is_there in zip(each, slots, strict=True))
@@ -216,7 +220,7 @@ def _feasibility(gp: GaussianProcess, threshold: Tensor) -> Pointwise:
     return Pointwise(gp, LogProbabilityOfImprovement(), threshold)
 
 
-def _unresolved(space: Space, F: Tensor, y: Tensor) -> tuple[Term, ...]:
+def _unresolved(space: Space, F: Tensor, y: Tensor) -> tuple[Unresolved, ...]:
     """Stay out of plateaus, if the outcomes have any; told y `(b, n)` at features F.
 
     Levels of discrete parameters are resolved by definition; all distances of a long history are too many.

@@ -64,16 +64,19 @@ def test_the_penalty_and_its_gradient():
 
 
 def test_a_table_behind_a_continuous_space_is_not_asked_for_the_same_entry_again():
-    """Looked up by the nearest of some entries, as recorded runs are."""
-    entries = points(150, 3, 4)[0]
-    losses = (entries - 0.3).square().sum(-1)
-    opt = Optimizer({name: Float(0.0, 1.0) for name in "abc"}, seed=0)
-    visited = set()
-    for _ in range(60):
-        config = opt.ask()
-        x = torch.tensor([list(config.values())], dtype=torch.float64)
-        entry = int(torch.cdist(x, entries).argmin())
-        visited.add(entry)
-        opt.tell(config, float(losses[entry]))
-    assert opt.best.value == float(losses.min())
-    assert len(visited) > 35
+    """Looked up by the nearest of some entries, as recorded runs are; mostly the best one is found, too."""
+    found = []
+    for seed in range(6):
+        entries = points(150, 3, seed)[0]
+        losses = (entries - 0.3).square().sum(-1)
+        opt = Optimizer({name: Float(0.0, 1.0) for name in "abc"}, seed=seed)
+        visited = set()
+        for _ in range(60):
+            config = opt.ask()
+            x = torch.tensor([list(config.values())], dtype=torch.float64)
+            entry = int(torch.cdist(x, entries).argmin())
+            visited.add(entry)
+            opt.tell(config, float(losses[entry]))
+        found.append(opt.best.value == float(losses.min()))
+        assert len(visited) > 25
+    assert sum(found) >= 3

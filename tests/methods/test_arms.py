@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import bayesopt.methods.gp
 from bayesopt import Float, Int, Optimizer, Replicates, Space
 from bayesopt.acquisition.maximizer import climbed_columns
+from bayesopt.acquisition.resolution import resolution
 from bayesopt.methods.arms import Arms, Turn, is_extra, is_local, look_nearby, takes_quadratic, trust_region
 from bayesopt.methods.history import History, generator
 from bayesopt.methods.quasi_random import design_size
@@ -274,6 +275,24 @@ def test_every_other_proposal_is_a_local_one(space, seen):
                 torch.testing.assert_close(x, space.snap(nearby.region.clamp(x))[0], rtol=0, atol=1e-9)
         opt.tell(config, loss(config))
     assert len(kinds) >= 10 and any(kinds) == takes_quadratic(space) and not all(kinds)
+
+
+def test_the_quadratic_keeps_out_of_plateaus(seen):
+    """Where its point is nearer to a result than the objective resolves, somebody else has its turn."""
+    space = Space({name: Float(0.0, 1.0) for name in "ab"})
+    opt = Optimizer(space, seed=0)
+    spoke = []
+    for _ in range(60):
+        seen.clear()
+        config = opt.ask()
+        x = space.encode([config])[0]
+        if seen and bool((seen[0].preference > 0.0).any()):
+            X = space.encode([trial.config for trial in opt.trials])[0]
+            radius = resolution(X[None], torch.tensor([[trial.value for trial in opt.trials]]))
+            spoke.append(bool((x - seen[0].first[0]).abs().max() < 1e-9))
+            assert spoke[-1] == bool(torch.cdist(seen[0].first[0], X).min() >= radius)
+        opt.tell(config, sum((round(12.0 * value) / 12.0 - 0.3) ** 2 for value in config.values()))
+    assert any(spoke) and not all(spoke)
 
 
 def test_in_company_the_quadratic_speaks_once(seen):
