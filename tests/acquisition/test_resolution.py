@@ -65,7 +65,7 @@ def test_the_penalty_and_its_gradient():
 
 def test_a_table_behind_a_continuous_space_is_not_asked_for_the_same_entry_again():
     """Looked up by the nearest of some entries, as recorded runs are; mostly the best one is found, too."""
-    found = []
+    found, different = [], []
     for seed in range(6):
         entries = points(150, 3, seed)[0]
         losses = (entries - 0.3).square().sum(-1)
@@ -78,5 +78,6 @@ def test_a_table_behind_a_continuous_space_is_not_asked_for_the_same_entry_again
             visited.add(entry)
             opt.tell(config, float(losses[entry]))
         found.append(opt.best.value == float(losses.min()))
-        assert len(visited) > 25
+        different.append(len(visited))
     assert sum(found) >= 3
+    assert sum(different) > 6 * 32  # 28 where plateaus are no obstacle
