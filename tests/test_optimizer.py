@@ -129,7 +129,7 @@ def test_maximising_is_minimising_the_negative():
 
 def test_another_process_proposes_the_same():
     code = (
-        "import json\nfrom bayesopt import *\n"
+        "import json\nfrom bayesopt import Categorical, Float, Int, Optimizer\n"
         "opt = Optimizer({'x': Float(-2, 2), 'k': Int(1, 9), 'c': Categorical(['a', 'b', 'c'])}, seed=7)\n"
         "for _ in range(12):\n"
         "    c = opt.ask()\n"

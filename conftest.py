@@ -1,0 +1,46 @@
+"""Where Optuna is not installed the engine works without studies; so do its tests without theirs."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+_ROOT = Path(__file__).parent
+
+#: What needs Optuna, or runs benchmarks beside it.
+_STUDIES = [
+    _ROOT / path
+    for path in (
+        "bayesopt/interop/inferred.py",
+        "bayesopt/interop/optuna.py",
+        "bayesopt/pruning/pruner.py",
+        "bayesopt/storage",
+        "tests/cli/test_commands.py",
+        "tests/cli/test_tune.py",
+        "tests/interop/test_optuna.py",
+        "tests/interop/test_torchrun.py",
+        "tests/pruning/test_benchmark.py",
+        "tests/pruning/test_pruner.py",
+        "tests/report",
+        "tests/storage",
+        "tests/test_benchmarks.py",
+        "tests/test_comparison.py",
+        "tests/test_explanation.py",
+        "tests/test_noise.py",
+        "tests/test_readme.py",
+        "tests/test_stopping.py",
+        "tests/test_versus.py",
+    )
+]
+
+
+def _has_optuna() -> bool:
+    return find_spec("optuna") is not None
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out what cannot be imported."""
+    return True if collection_path in _STUDIES and not _has_optuna() else None
+
+
+def pytest_report_header() -> str | None:
+    """Say so."""
+    return None if _has_optuna() else "Optuna is not installed: tests of studies are left out"
