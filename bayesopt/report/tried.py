@@ -30,7 +30,7 @@ def summary(run: Run) -> Markup:
     best, pruned = run.best, sum(trial.pruned for trial in run.trials)
     seconds = sum(trial.seconds or 0.0 for trial in run.trials)
     tiles = [
-        ("best value", "none yet" if best is None or best.value is None else number(best.value, 5)),
+        ("best value", "none yet" if best is None or best.value is None else number(best.value)),
         ("trials", f"{len(run.trials):,}"),
         ("failed", f"{len(run.failed):,}"),
         ("stopped early", f"{pruned:,}"),
