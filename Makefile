@@ -19,7 +19,7 @@ demo: $(VENV)/.installed-demo ## tune a small neural network in front of your ey
 	$(BIN)/python -m bayesopt.demo $(ARGS)
 
 test: $(VENV)/.installed-dev ## run the tests, the doctests and the README's examples
-	$(BIN)/pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(ARGS)
 
 test-slow: $(VENV)/.installed-dev ## run the tests that take long
 	$(BIN)/pytest -m slow $(ARGS)
