@@ -466,8 +466,7 @@ class Optimizer:
         key = rows.number[:told].tobytes()
         if key not in self._regrets:
             recent = list(self._regrets.items())[-PATIENCE:]
-            finite = rows.y[:told][np.isfinite(rows.y[:told])]
-            known = told >= design_size(self.space) and len(finite) > 0 and finite.min() < finite.max()
+            known = told >= design_size(self.space) and self._outcomes_differ(told)
             is_model = self._method_now() == "gp"
             self._regrets = dict([*recent, (key, self._drawn_regret(told) if known and is_model else None)])
         return self._regrets[key]
@@ -487,8 +486,9 @@ class Optimizer:
         median, bound = np.quantile(regret, [0.5, CONFIDENCE])
         return Regret(float(median), float(regret.mean()), float(bound), float(found.improvement))
 
-    def _outcomes_differ(self) -> bool:
-        y = self._results.rows.y
+    def _outcomes_differ(self, told: int | None = None) -> bool:
+        """Whether those of the first so many results, or of all, are not all the same."""
+        y = self._results.rows.y[:told]
         finite = y[np.isfinite(y)]
         return len(finite) > 0 and bool(finite.min() < finite.max())
 

@@ -30,6 +30,11 @@ class Trial:
     pruned: bool = False
     std: float | None = None
 
+    @property
+    def state(self) -> str:
+        """How it ended: "complete", "failed" or "pruned"."""
+        return "pruned" if self.pruned else "failed" if self.value is None else "complete"
+
 
 @dataclass(frozen=True)
 class Recommendation:

@@ -20,6 +20,7 @@ from bayesopt.workers import pool
 from bayesopt.workers import process as one_process
 from bayesopt.workers.pool import WorkerProcesses
 from bayesopt.workers.process import WorkerStartError
+from tests.processes import alive, wait_until
 
 # Worker processes import their objective: its module must be on the path, which they inherit.
 sys.path.append(str(Path(__file__).parent))
@@ -27,26 +28,6 @@ import process_objectives as objectives
 
 ROOT = Path(__file__).parents[1]
 SPACE = {"x": Float(-1.0, 1.0)}
-
-
-def alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        # A zombie cannot be reaped before the last of its threads is gone.
-        return state != "Z" or len(os.listdir(f"/proc/{pid}/task")) > 1
-    except (FileNotFoundError, ProcessLookupError):
-        return not Path("/proc/self").exists()  # gone meanwhile; where there is no /proc, still alive
-
-
-def wait_until(condition, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 @pytest.fixture

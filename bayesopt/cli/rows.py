@@ -18,9 +18,8 @@ FIELDS = ("number", "state", "value", "seconds", "error")
 
 def row(trial: Trial) -> Row:
     """A trial that has ended: `FIELDS` and `config`; the state is complete, failed or pruned."""
-    state = "pruned" if trial.pruned else "failed" if trial.value is None else "complete"
     return {
-        "number": trial.number, "state": state, "value": trial.value, "seconds": trial.seconds,
+        "number": trial.number, "state": trial.state, "value": trial.value, "seconds": trial.seconds,
         "error": trial.error, "config": trial.config,
     }  # fmt: skip
 

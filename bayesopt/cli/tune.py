@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -186,13 +187,12 @@ def _ended_by_signals(programs: Programs) -> Iterator[None]:
 
 def _summed_up(result: Result, study: Study, options: argparse.Namespace) -> int:
     best = result.optimizer.best
-    pruned = sum(trial.pruned for trial in result.trials)
-    failed = sum(trial.value is None and not trial.pruned for trial in result.trials)
+    states = Counter(trial.state for trial in result.trials)
     if options.json:
-        counts = {"trials": len(result.trials), "failed": failed, "pruned": pruned}
+        counts = {"trials": len(result.trials), "failed": states["failed"], "pruned": states["pruned"]}
         say_json({"study": study.name, **counts, "best": None if best is None else row(best)})
     elif best is not None:
-        say(f"{len(result.trials)} trials, {failed} failed, {pruned} pruned")
+        say(f"{len(result.trials)} trials, {states['failed']} failed, {states['pruned']} pruned")
         say_trial(best)
     if best is None:
         raise FailedError(_lament(result))

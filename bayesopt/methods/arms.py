@@ -22,9 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bayesopt.acquisition.maximizer import climbed_columns
+from bayesopt.acquisition.maximizer import climbed_columns, take
 from bayesopt.acquisition.region import Nearby, Region
-from bayesopt.methods.history import History
+from bayesopt.methods.history import History, rows_where
 from bayesopt.space import Space
 from bayesopt.surrogates.quadratic import Quadratic, is_determined
 
@@ -169,25 +169,27 @@ def look_nearby(space: Space, history: History, lengthscales: Tensor, extra: boo
     told = zip(*(t.cpu().numpy() for t in (X, y, history.at)), strict=True)
     arms = [Arms.after(X_i, y_i, at, quadratic) for X_i, y_i, at in told]
     finite = y.nan_to_num(nan=torch.inf)
-    incumbent = X.gather(1, finite.argmin(-1)[:, None, None].expand(-1, 1, space.dim))[:, 0]
+    incumbent = take(X, finite.argmin(-1, keepdim=True))[:, 0]
     side = X.new_tensor([arm.side for arm in arms])
     region = Region.everywhere(incumbent) if extra else trust_region(space, incumbent, lengthscales, side)
     succeeded = torch.isfinite(y)
     known = int(succeeded[0].sum())
     if not quadratic or not is_determined(known, space.dim):
         return Nearby(region, X[:, :0], y[:, :0])
-    good = X[succeeded].view(len(X), known, -1), y[succeeded].view(len(X), known)
-    point, believed = _by_quadratic(arms, *good, history.X_pending)
-    speaks = torch.tensor([arm.quadratic_thrives or not extra for arm in arms], device=X.device)
-    preference = torch.full_like(side, _FIRST).masked_fill(~(believed & speaks), -torch.inf)
+    speakers = [i for i, arm in enumerate(arms) if arm.quadratic_thrives or not extra]
+    good = rows_where(succeeded, X), rows_where(succeeded, y)
+    point, believed = _by_quadratic(arms, speakers, *good, history.X_pending)
+    preference = torch.full_like(side, _FIRST).masked_fill(~believed, -torch.inf)
     return Nearby(region, space.snap(point.unsqueeze(1))[0], preference.unsqueeze(1))
 
 
-def _by_quadratic(arms: list[Arms], X: Tensor, y: Tensor, X_pending: Tensor) -> tuple[Tensor, Tensor]:
-    """What the turn of each study proposes `(b, d)`, and whether it may `(b,)`: told `X (b, n, d)`, y."""
+def _by_quadratic(
+    arms: list[Arms], speakers: list[int], X: Tensor, y: Tensor, X_pending: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What the turns of some studies propose `(b, d)`, and whether they may `(b,)`: told `X (b, n, d)`, y."""
     point, believed = X[:, 0].clone(), torch.zeros(len(X), dtype=torch.bool, device=X.device)
     for turn in (Turn.BOX, Turn.BALL, Turn.LESSON):
-        chosen = [i for i, arm in enumerate(arms) if arm.turn is turn]
+        chosen = [i for i in speakers if arms[i].turn is turn]
         if not chosen:
             continue
         model = Quadratic.fit(X[chosen], y[chosen], rounds=1 if turn is Turn.BOX else 2)

@@ -32,7 +32,7 @@ from bayesopt.acquisition.resolution import Unresolved, resolution
 from bayesopt.acquisition.surface import Term, lengthscales
 from bayesopt.acquisition.thompson import thompson
 from bayesopt.methods.arms import is_extra, is_local, look_nearby, takes_quadratic
-from bayesopt.methods.history import History, generator
+from bayesopt.methods.history import History, generator, rows_where
 from bayesopt.space import Space
 from bayesopt.surrogates.feasibility import fit_feasibility
 from bayesopt.surrogates.gp import GaussianProcess
@@ -94,13 +94,13 @@ def learn(model: Model, history: History, cache: Cache = NO_CACHE) -> Learnt:
     """
     F = model.embedding(history.X, history.active)
     failed = ~torch.isfinite(history.y)
-    X, y, F_known = (_rows_where(~failed, t) for t in (history.X, history.y, F))
-    std = None if history.std is None else _rows_where(~failed, history.std)
+    X, y, F_known = (rows_where(~failed, t) for t in (history.X, history.y, F))
+    std = None if history.std is None else rows_where(~failed, history.std)
     outcomes = fit_surrogate(model, F_known, y, cache, std)
     gp, feasibility = outcomes, None
     if bool(failed.any()):
         feasibility = _feasibility(*fit_feasibility(model, F, failed, cache))
-        F_failed = _rows_where(failed, F)
+        F_failed = rows_where(failed, F)
         gp = gp.condition_on(F_failed, gp.marginals(F_failed)[0])
     best = outcomes.fitted().amin(-1, keepdim=True)
     return Learnt(model, X, F_known, y, outcomes, best, gp, feasibility)
@@ -173,11 +173,6 @@ def batch_rule(batch: str, acquisition: Acquisition, q: int, pending: int) -> st
         return "ucb_pe"
     together = q > 1 and q + pending <= LARGEST_QLOGEI
     return "qlogei" if together or type(acquisition) is not LogExpectedImprovement else "ucb_pe"
-
-
-def _rows_where(mask: Tensor, values: Tensor) -> Tensor:
-    """Entries `(b, k, ...)` of `values (b, n, ...)` where the mask `(b, n)` holds, k times in every row."""
-    return values[mask].view(len(mask), -1, *values.shape[2:])
 
 
 def _nearby(

@@ -58,6 +58,11 @@ class History:
         )
 
 
+def rows_where(mask: Tensor, values: Tensor) -> Tensor:
+    """Entries `(b, k, ...)` of `values (b, n, ...)` where the mask `(b, n)` holds, k times in every row."""
+    return values[mask].view(len(mask), -1, *values.shape[2:])
+
+
 def generator(seed: int, *stream: int) -> torch.Generator:
     """An independent generator for each (seed, stream...); in use are (asked,) and (asked, slot)."""
     state = np.random.SeedSequence([seed, *stream]).generate_state(2, np.uint64)

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bayesopt.methods.history import History
+from bayesopt.acquisition.maximizer import take
+from bayesopt.methods.history import History, rows_where
 from bayesopt.surrogates.model import Model
 from bayesopt.surrogates.outcomes import OutcomeScale
 from bayesopt.surrogates.prefixes import LARGEST_FIT, NO_CACHE, Cache, fit_surrogate
@@ -31,15 +32,14 @@ def lowest_mean(model: Model, history: History, eligible: Tensor, cache: Cache =
         history: each study with the same number > 0 of successes.
         eligible: which of the told ones may be chosen `(b, n)`, at least one of each study's successes.
     """
-    b = len(history.X)
     known = torch.isfinite(history.y)
     F = model.embedding(history.X, history.active)
-    F_known, y = F[known].view(b, -1, F.shape[-1]), history.y[known].view(b, -1)
-    std = None if history.std is None else history.std[known].view(b, -1)
+    F_known, y = rows_where(known, F), rows_where(known, history.y)
+    std = None if history.std is None else rows_where(known, history.std)
     gp = fit_surrogate(model, F_known, y, cache, std)
     outcome = history.y.nan_to_num(nan=torch.inf).masked_fill(~eligible, torch.inf)
     near = outcome.topk(min(LARGEST_FIT, outcome.shape[-1]), -1, largest=False)
-    mean, var = gp.marginals(F.gather(1, near.indices[..., None].expand(-1, -1, F.shape[-1])))
+    mean, var = gp.marginals(take(F, near.indices))
     first = mean.masked_fill(near.values == torch.inf, torch.inf).argmin(-1, keepdim=True)
     mu, sigma = mean.gather(1, first), var.gather(1, first).sqrt()
     value, low, high = OutcomeScale.of(y).outcome(torch.cat([mu, mu - sigma, mu + sigma], -1)).unbind(-1)

@@ -85,12 +85,12 @@ class Run:
     @cached_property
     def finished(self) -> list[Trial]:
         """Trials with a value that were not stopped early, the best first, the earliest of equals."""
-        done = [trial for trial in self.trials if trial.value is not None and not trial.pruned]
+        done = [trial for trial in self.trials if trial.state == "complete"]
         return sorted(done, key=lambda t: (-t.value if self.maximize else t.value, t.number))  # type: ignore[operator]
 
     @cached_property
     def failed(self) -> list[Trial]:
-        return [trial for trial in self.trials if trial.value is None and not trial.pruned]
+        return [trial for trial in self.trials if trial.state == "failed"]
 
     @cached_property
     def seer(self) -> Optimizer:

@@ -101,10 +101,6 @@ class Quadratic:
         """Whether the model has mixed terms."""
         return self.W.shape[-1] == coefficients(self.g.shape[-1], full=True)
 
-    def value_and_gradient(self, Z: Tensor) -> tuple[Tensor, Tensor]:
-        """At `Z (b, r, d)`: values `(b, r)` and gradients."""
-        return _value_and_gradient(Z, self.g, self.H)
-
     def variance(self, Z: Tensor) -> Tensor:
         """Of the model at `Z (b, r, d)`, over that of the residuals: `(b, r)`."""
         return (_monomials(Z, self.is_full) @ self.W.mT).square().sum(-1)
@@ -180,6 +176,7 @@ class Quadratic:
 
 
 def _value_and_gradient(Z: Tensor, g: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
+    """Of `g'z + z'Hz / 2` at `Z (b, r, d)`: values `(b, r)` and gradients."""
     HZ = Z @ H
     return (Z * (g.unsqueeze(1) + 0.5 * HZ)).sum(-1), g.unsqueeze(1) + HZ
 

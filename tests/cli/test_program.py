@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bayesopt.cli.program import STDERR, STDOUT, Program
+from tests.processes import alive, wait_until
 
 ROOT = Path(__file__).parents[2]
 PYTHON = [sys.executable, "-I", "-S", "-c"]
@@ -31,21 +32,6 @@ def heard(running):
 def run(words, **how):
     with program(words, **how) as running:
         return heard(running), running
-
-
-def alive(pid):
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"
-
-
-def wait_until(condition, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 EVIL = [

@@ -10,6 +10,8 @@ from pathlib import Path
 import optuna
 import pytest
 
+from tests.processes import alive, wait_until
+
 URL = "sqlite:///bayesopt.db"
 RANDOM = ("--method", "random")
 
@@ -53,21 +55,6 @@ def stored(name="space"):
 
 def results(cli):
     return [json.loads(line) for line in cli("trials", "--json").out.splitlines()]
-
-
-def alive(pid):
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"
-
-
-def wait_until(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 # --- one run ----------------------------------------------------------------------------------------------
@@ -367,7 +354,7 @@ def test_after_kill_9_the_same_command_finishes_and_nothing_is_done_twice(start,
         0.5,
     ]
     first = start(*words)
-    wait_until(lambda: len(notes("end")) >= 3 and len(notes("begin")) > len(notes("end")))
+    wait_until(lambda: len(notes("end")) >= 3 and len(notes("begin")) > len(notes("end")), seconds=60.0)
     first.kill()
     first.communicate()
     pids = [int(pid) for *_, pid in notes("begin")]
@@ -402,7 +389,7 @@ def test_signals_end_the_run_and_its_programs(start, script, cli, number, code, 
         "{x}",
     ]
     process = start(*words, 60)
-    wait_until(lambda: len(notes("begin")) == 2)
+    wait_until(lambda: len(notes("begin")) == 2, seconds=60.0)
     pids = [int(pid) for *_, pid in notes("begin")]
     assert all(map(alive, pids))
     os.killpg(process.pid, number)  # as a terminal does
@@ -422,7 +409,7 @@ STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); open('ready'
 
 def test_a_second_signal_has_no_patience(start, script):
     process = start("tune", "space.toml", "--grace", 600, "--", *script(STUBBORN), "{x}")
-    wait_until(lambda: Path("ready").exists())
+    wait_until(lambda: Path("ready").exists(), seconds=60.0)
     process.send_signal(signal.SIGINT)
     time.sleep(1.0)
     assert process.poll() is None

@@ -20,6 +20,7 @@ from bayesopt import Categorical, Float, Int, Optimizer, Study
 from bayesopt.storage import database, owners
 from bayesopt.storage.ledger import ABANDONED
 from bayesopt.storage.study import ASKED_AT, OWNER, LostTrialError
+from tests.processes import wait_until
 
 ROOT = Path(__file__).parents[2]
 SPACE = {
@@ -297,16 +298,16 @@ def test_a_heart_beats_as_long_as_there_is_something_to_do():
     heart = owners.Heart(lambda: beats.append(None) or busy, 0.01)
     heart.start()
     heart.start()
-    wait_until(lambda: len(beats) > 3)
+    wait_until(lambda: len(beats) > 3, seconds=60.0)
     assert sum(thread.name == "bayesopt heart" for thread in threading.enumerate()) == 1
     busy = False
-    wait_until(lambda: heart._thread is None)
+    wait_until(lambda: heart._thread is None, seconds=60.0)
     ended = len(beats)
     time.sleep(0.05)
     assert len(beats) == ended
     busy = True
     heart.start()
-    wait_until(lambda: len(beats) > ended)
+    wait_until(lambda: len(beats) > ended, seconds=60.0)
     heart.stop()
     ended = len(beats)
     time.sleep(0.05)
@@ -324,16 +325,9 @@ def test_a_heart_survives_a_storage_that_is_away(caplog):
 
     heart = owners.Heart(beat, 0.01)
     heart.start()
-    wait_until(lambda: len(beats) > 2)
+    wait_until(lambda: len(beats) > 2, seconds=60.0)
     heart.stop()
     assert "no route to host" in caplog.text
-
-
-def wait_until(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
 
 
 def test_a_process_is_dead_only_if_that_is_certain(process):
