@@ -1,7 +1,7 @@
 """`python -m benchmarks <command>`.
 
-`run`, `report`, `ablate` and `list` compare methods on problems. The other commands each measure one thing,
-print their tables and keep them under `benchmarks/results/`.
+`run`, `report`, `ablate`, `efficiency`, `standing` and `list` compare methods on problems. The other commands
+each measure one thing, print their tables and keep them under `benchmarks/results/`.
 """
 
 import argparse
@@ -16,7 +16,6 @@ COMMANDS = (
     "quality",
     "scaling",
     "replicates",
-    "efficiency",
     "batch",
     "workers",
     "failures",
@@ -27,7 +26,14 @@ COMMANDS = (
 )
 
 #: Commands with arguments of their own, and their modules.
-TOOLS = {"run": "run", "report": "page", "ablate": "ablation", "standing": "standing", "list": "list"}
+TOOLS = {
+    "run": "run",
+    "report": "page",
+    "ablate": "ablation",
+    "efficiency": "efficiency",
+    "standing": "standing",
+    "list": "list",
+}
 
 #: Where the libraries below PyTorch read their number of threads, once, when they are loaded.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.report import Table, number, progress
 from benchmarks.scores import Scores
-from benchmarks.statistics import friedman, holm, nested_mean, paired_p
+from benchmarks.statistics import Ranks, friedman, holm, nested_mean, paired_p
 from benchmarks.storage import Runs, load
 
 DESCRIPTION = "tables and pictures of runs, as Markdown and HTML"
@@ -112,21 +112,24 @@ def _rank_sections(scores: Scores, problems: Sequence[str]) -> list[Section]:
     names = scores.everywhere(problems)
     if len(names) < 2 or len(problems) < 2:
         return []
-    ranks = friedman(_final(scores, problems, names))
+    points = checkpoints(scores.evaluations)
+    ranks = [ranks_after(scores, problems, names, n) for n in points]
+    last = ranks[-1]
     caption = (
-        f"Mean rank over {len(problems)} problems by mean score after {scores.evaluations} evaluations. "
-        f"Friedman's test that all are alike: p = {number(ranks.p, 2)}. Two whose mean ranks differ by less "
-        f"than {ranks.distance:.2f} cannot be told apart (Nemenyi, 5 %)."
+        f"Mean rank over {len(problems)} problems by mean score. Friedman's test that all are alike, after "
+        f"{scores.evaluations} evaluations: p = {number(last.p, 2)}. Two whose mean ranks differ by less "
+        f"than {last.distance:.2f} cannot be told apart (Nemenyi, 5 %)."
     )
-    rows = [[name, rank] for rank, name in sorted(zip(ranks.mean, names, strict=True))]
-    table = Table(["method", "mean rank"], rows, caption)
-    return [("Ranks", [table], lambda: figures.rank_diagram(ranks, names, len(problems)))]
+    rows = sorted(([name, *means] for name, *means in zip(names, *(r.mean for r in ranks), strict=True)),
+                  key=lambda row: row[-1])  # fmt: skip
+    table = Table(["method", *(f"after {n}" for n in points)], rows, caption)
+    return [("Ranks", [table], lambda: figures.rank_diagram(last, names, len(problems)))]
 
 
-def _final(scores: Scores, problems: Sequence[str], names: Sequence[str]) -> np.ndarray:
-    """Mean scores at the end `(P, M)`."""
-    end = scores.evaluations - 1
-    return np.array([[scores.log_regret(p, v)[:, end].mean() for v in names] for p in problems])
+def ranks_after(scores: Scores, problems: Sequence[str], names: Sequence[str], n: int) -> Ranks:
+    """Ranks of variants by their mean scores after n evaluations."""
+    means = [[scores.log_regret(p, v)[:, n - 1].mean() for v in names] for p in problems]
+    return friedman(np.array(means))
 
 
 def checkpoints(evaluations: int) -> list[int]:

@@ -23,11 +23,17 @@ from benchmarks.storage import About, Job, append, load, open_for_append
 DESCRIPTION = "run methods on problems, resumably"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(
+    parser: argparse.ArgumentParser, suite: str = "standing", known: Sequence[str] = (OURS, "random")
+) -> None:
+    """Those of `run`, with the problems and methods of whoever builds on it."""
     parser.add_argument(
-        "--problems", nargs="+", default=["standing"], help="names, or suites (default: standing)"
+        "--problems", nargs="+", default=[suite], help="names, or suites (default: %(default)s)"
     )
-    parser.add_argument("--methods", nargs="+", default=[OURS, "random"], help="name or name:key=value,...")
+    parser.add_argument(
+        "--methods", nargs="+", default=list(known),
+        help="name or name:key=value,... (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--seeds", type=_seeds, default=_seeds("10"), help="a number, or FIRST:END (default: 10)"
     )

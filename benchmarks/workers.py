@@ -23,7 +23,6 @@ import numpy as np
 from bayesopt import Replicates
 from benchmarks import runs
 from benchmarks.clock import Alone, Studies, durations, simulate
-from benchmarks.efficiency import simple_regret
 from benchmarks.peers import available, build
 from benchmarks.pictures import draw
 from benchmarks.problems.functions import WORKERS, Problem, seeded_problem
@@ -98,6 +97,15 @@ class Run:
         record = json.loads(line)
         job = Job(*(record.pop(name) for name in ("problem", "method", "workers", "seed")))
         return cls(job, **record)
+
+
+def simple_regret(values: Sequence[float], optimum: float) -> list[float]:
+    """Best so far minus the optimum, never negative.
+
+    >>> simple_regret([3.0, 5.0, 1.5], 1.0)
+    [2.0, 2.0, 0.5]
+    """
+    return np.maximum(np.minimum.accumulate(np.array(values)) - optimum, 0.0).tolist()
 
 
 def _rounded(value: float) -> float:

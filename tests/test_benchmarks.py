@@ -18,7 +18,6 @@ from bayesopt.surrogates.model import Model
 from bayesopt.surrogates.outcomes import half_rank
 from benchmarks import (
     clock,
-    efficiency,
     histories,
     peers,
     pictures,
@@ -32,7 +31,6 @@ from benchmarks import (
     workers,
 )
 from benchmarks.__main__ import COMMANDS, main
-from benchmarks.efficiency import Job
 from benchmarks.methods import METHODS
 from benchmarks.problems import functions as problems
 from benchmarks.problems import tables
@@ -279,7 +277,7 @@ def test_gpytorch_model_is_ours_up_to_a_constant():
 # ---------------------------------------------------------------------------------------------- report
 
 
-@pytest.mark.parametrize("module", [report, speed, scaling, efficiency, speedup], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", [report, speed, scaling, workers, speedup], ids=lambda m: m.__name__)
 def test_examples_in_docstrings(module):
     assert doctest.testmod(module).failed == 0
 
@@ -311,12 +309,6 @@ def test_saved_results_name_the_versions_but_not_the_machine(tmp_path):
     assert str(tmp_path) not in text
     if node := platform.node():
         assert node not in json.dumps(record)
-
-
-def test_p_value_sees_a_shift_and_no_difference():
-    ours = 10.0 ** np.random.default_rng(0).normal(size=30)
-    assert efficiency.p_value(ours, ours) == 1.0
-    assert efficiency.p_value(ours, 3 * ours) < 1e-3
 
 
 # ----------------------------------------------------------------------------------------------- clock
@@ -493,9 +485,7 @@ def test_picture_has_a_panel_for_each_problem_and_number_of_workers(tmp_path):
 # -------------------------------------------------------------------------------------------- commands
 
 
-@pytest.mark.parametrize(
-    "command", ["speed", "quality", "efficiency", "batch", "workers", "failures", "tpe", "stopping"]
-)
+@pytest.mark.parametrize("command", ["speed", "quality", "batch", "workers", "failures", "tpe", "stopping"])
 def test_command_runs(command, tmp_path, capsys):
     threads = torch.get_num_threads()
     assert main([command, "--quick", "--threads", "1", "--out", str(tmp_path)]) == 0
@@ -530,35 +520,6 @@ def test_measuring_process_that_fails_says_why():
 
 
 # ------------------------------------------------------------------------------------------ resumption
-
-
-def test_finished_runs_are_kept_and_not_repeated(tmp_path, monkeypatch):
-    path = tmp_path / "runs.jsonl"
-    jobs = [Job("branin", "random", seed) for seed in range(3)]
-    first = efficiency.complete(path, jobs[:2], 5, processes=1, fresh=False)
-    with path.open("a") as file:
-        file.write('{"problem": "branin", "method": "ran')  # an interrupted write
-
-    asked = []
-    honest = efficiency.run_all
-    monkeypatch.setattr(efficiency, "run_all", lambda todo, *rest: asked.extend(todo) or honest(todo, *rest))
-    runs = efficiency.complete(path, jobs, 5, processes=1, fresh=False)
-    assert asked == jobs[2:]
-    assert [runs[job] for job in jobs[:2]] == [efficiency.Run.of_line(first[job].line()) for job in jobs[:2]]
-    assert efficiency.load(path).keys() == set(jobs)
-
-    efficiency.complete(path, jobs[:1], 5, processes=1, fresh=True)
-    assert asked == [*jobs[2:], *jobs[:1]]
-    assert efficiency.load(path).keys() == set(jobs)
-
-
-def test_regret_of_ours_is_that_of_its_own_optimizer():
-    jobs = [Job("ackley10", "bayesopt", seed) for seed in (0, 5)]
-    together = efficiency.run_ours(6, jobs)
-    alone = [efficiency.run_peer(6, job) for job in jobs]
-    for one, other in zip(together, alone, strict=True):
-        assert one.regret == pytest.approx(other.regret, rel=1e-6)
-        assert all(b <= a for a, b in zip(one.regret, one.regret[1:], strict=False))
 
 
 def test_finished_runs_of_workers_are_kept_and_not_repeated(tmp_path, monkeypatch):

@@ -807,6 +807,36 @@ def test_names_are_listed(capsys):
     assert set(METHODS) <= {line.split()[0] for line in lines}
 
 
+def test_efficiency_adds_to_what_it_has_and_reports_all_of_it(tmp_path, capsys):
+    out = tmp_path / "efficiency.jsonl"
+    base = ["efficiency", "--problems", "branin", "cond/jenatton", "--evaluations", "6", "--out", str(out)]
+    assert main([*base, "--methods", "random", "bayesopt:method=sobol", "--seeds", "2"]) == 0
+    lines = out.read_text().splitlines()
+    assert main([*base, "--methods", "bayesopt:method=genetic", "--seeds", "3"]) == 0
+    assert out.read_text().splitlines()[: len(lines)] == lines
+    printed = capsys.readouterr().out
+    assert "| bayesopt:method=sobol " in printed and "| bayesopt:method=genetic " in printed
+    packed = storage.load(tmp_path / "efficiency.jsonl.gz")
+    assert {len(trials) for trials in packed.trials.values()} == {6} and len(packed.trials) == 14
+    assert "config" not in json.dumps([str(t) for t in packed.trials]) and str(tmp_path) not in printed
+    assert (tmp_path / "efficiency.png").stat().st_size > 10_000
+
+
+def test_ranks_are_told_at_every_checkpoint(tmp_path):
+    about = {p: About(p, "made", 2, 0.0, 1e-3) for p in ("one", "two")}
+    trials = {}
+    for problem, (name, early, late) in itertools.product(
+        about, [("fast", 1.0, 0.5), ("slow", 2.0, 0.1), ("random", 3.0, 3.0)]
+    ):
+        trials[Job(problem, name, 0, 1, 1)] = [
+            Trial(n, {}, 10.0 * early if n < 40 else late, None, 0.0) for n in range(60)
+        ]
+    table = {title: tables for title, tables, _ in page.sections_of(Scores.of(Runs(trials, about)), "fast")}
+    ranks = table["Ranks"][0]
+    assert ranks.header == ["method", "after 30", "after 50", "after 60"]
+    assert ranks.rows == [["slow", 2.0, 1.0, 1.0], ["fast", 1.0, 2.0, 2.0], ["random", 3.0, 3.0, 3.0]]
+
+
 def test_standing_set_refreshes_the_readme_and_compares_with_the_run_before(tmp_path, capsys):
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{standing.BEGIN}\nold\n{standing.END}\nafter\n")

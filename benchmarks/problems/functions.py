@@ -202,5 +202,4 @@ def seeded_problem(name: str, seed: int) -> Problem:
     raise ValueError(f"problem must be branin, hartmann6 or one of {', '.join(SHIFTED)}, got {name!r}")
 
 
-EFFICIENCY = ("branin", "hartmann6", "ackley10")
 WORKERS = ("hartmann6", "ackley10", "levy20")
