@@ -1,4 +1,7 @@
-"""Where Optuna is not installed the engine works without studies; so do its tests without theirs."""
+"""Where Optuna is not installed the engine works without studies; so do its tests without theirs.
+
+Nor can what is written in Triton be looked through where that is not.
+"""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +34,8 @@ _STUDIES = [
     )
 ]
 
+_TRITON = [_ROOT / "bayesopt/kernels/fused_triton.py"]
+
 
 def _has_optuna() -> bool:
     return find_spec("optuna") is not None
@@ -38,7 +43,9 @@ def _has_optuna() -> bool:
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Leave out what cannot be imported."""
-    return True if collection_path in _STUDIES and not _has_optuna() else None
+    needs_optuna, needs_triton = collection_path in _STUDIES, collection_path in _TRITON
+    missing = (needs_optuna and not _has_optuna()) or (needs_triton and find_spec("triton") is None)
+    return True if missing else None
 
 
 def pytest_report_header() -> str | None:

@@ -1,5 +1,7 @@
 """Options and fixtures for every test: which device, which precision; and a repeatable hypothesis."""
 
+import os
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -17,6 +19,12 @@ settings.load_profile("repeatable")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="device of the tensors in the tests, e.g. cuda")
     parser.addoption("--dtype", default="float64", choices=["float32", "float64"], help="their precision")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Without a GPU, Triton's kernels are interpreted; it looks at this once, when it is imported."""
+    if config.getoption("--device") == "cpu":
+        os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture(scope="session")

@@ -60,6 +60,7 @@ LAZY = (
     "rich",
     "sklearn",
     "sqlalchemy",
+    "triton",
 )
 
 

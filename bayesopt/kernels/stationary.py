@@ -5,12 +5,14 @@ belong to one parameter share a lengthscale (see `kernels.distances`), which is 
 conditional distances plain Euclidean ones, and the kernel positive definite by construction.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 
+from bayesopt.kernels import fused
 from bayesopt.kernels.base import CrossCovariance, FeatureMap, Kernel, Pullback
 from bayesopt.kernels.profiles import PROFILES, Matern52, Profile
 from bayesopt.kernels.warping import kumaraswamy, kumaraswamy_and_partials
@@ -26,6 +28,55 @@ def squared_distance(Z1: Tensor, Z2: Tensor) -> Tensor:
     if Z1.dim() == 3 and Z1.shape[0] == Z2.shape[0] and Z2.dim() == 3 and not torch.is_grad_enabled():
         return torch.baddbmm(sq1 + sq2.mT, Z1, Z2.mT, alpha=-2.0)
     return sq1 + sq2.mT - 2.0 * (Z1 @ Z2.mT)
+
+
+def _gram(
+    Z: Tensor, s2: Tensor, profile: Profile
+) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor]]]:
+    """K `(*b, n, n)` of scaled points `(*b, n, D)`, and its contraction with symmetric A, overwritten.
+
+    The contraction is `P_i = sum_j A_ij s2 g'(r2_ij) (z_i - z_j)` `(*b, n, D)` and `sum(A * K)` `(*b, 1)`.
+    """
+    if fused.serves(Z, profile):
+        return fused.covariance(Z, Z, s2, profile), partial(_fused_contraction, Z, s2, profile)
+    g, slope = profile.g_and_slope(squared_distance(Z, Z))
+    s2 = s2[..., None, None]
+    K = g.mul_(s2)
+
+    def contract(A: Tensor) -> tuple[Tensor, Tensor]:
+        total = torch.linalg.vecdot(A.flatten(-2), K.flatten(-2))[..., None]
+        A = A.mul_(slope).mul_(s2)  # dL/dr2
+        return A.sum(-1, keepdim=True) * Z - A @ Z, total
+
+    return K, contract
+
+
+def _fused_contraction(Z: Tensor, s2: Tensor, profile: Profile, A: Tensor) -> tuple[Tensor, Tensor]:
+    P, total = fused.contraction(A, Z, Z, s2, profile)
+    return P, total[..., None]
+
+
+def _towards(
+    Z2: Tensor, s2: Tensor, profile: Profile
+) -> Callable[[Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]:
+    """Like `_gram`, of any scaled points `(*b, m, D)` with Z2 `(*b, n, D)`; the contraction is P alone."""
+    Z2_T, sq2 = Z2.mT, (Z2 * Z2).sum(-1).unsqueeze(-2)
+    scale = s2[..., None, None]
+
+    def covariance(Z1: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        if fused.serves(Z1, profile):
+            K = fused.covariance(Z1, Z2, s2, profile)
+            return K, lambda A: fused.contraction(A, Z1, Z2, s2, profile)[0]
+        r2 = ((Z1 * Z1).sum(-1).unsqueeze(-1) + sq2).sub_(Z1 @ Z2_T, alpha=2.0)
+        g, slope = profile.g_and_slope(r2)
+
+        def contract(A: Tensor) -> Tensor:
+            A = A.mul_(slope).mul_(scale)
+            return (A.sum(-1).unsqueeze(-1) * Z1).sub_(A @ Z2)
+
+        return g.mul_(scale), contract
+
+    return covariance
 
 
 @dataclass(frozen=True)
@@ -131,23 +182,18 @@ class Stationary(Kernel):
             )
             x = warped.w
         Z = (x - 0.5) * inv_l
-        g, slope = self.profile.g_and_slope(squared_distance(Z, Z))
-        s2 = log_s2.exp()[..., None, None]
-        K = g.mul_(s2)
+        K, contract = _gram(Z, log_s2.exp(), self.profile)
 
         def pullback(A: Tensor) -> Tensor:
-            d_log_s2 = torch.linalg.vecdot(A.flatten(-2), K.flatten(-2))[..., None]
-            A = A.mul_(slope).mul_(s2)  # dL/dr2
-            row = A.sum(-1, keepdim=True)
-            AZ = A @ Z
-            # r2_ij = |z_i - z_j|^2: expanding the square turns sum_ij A_ij (z_ic - z_jc)^2 into products.
-            d_log_l = -4.0 * ((row * Z - AZ) * Z).sum(-2)
+            # r2_ij = |z_i - z_j|^2, so sum_ij (dL/dr2)_ij (z_ic - z_jc)^2 = 2 sum_i P_ic z_ic.
+            P, d_log_s2 = contract(A)
+            d_log_l = self._per_group(-4.0 * (P * Z).sum(-2))
             if not self.warp:
-                return torch.cat([self._per_group(d_log_l), d_log_s2], -1)
-            dx = 4.0 * (row * Z - AZ) * inv_l
+                return torch.cat([d_log_l, d_log_s2], -1)
+            dx = 4.0 * P * inv_l
             d_log_a = self._per_group((dx * warped.dlog_a).sum(-2))
             d_log_b = self._per_group((dx * warped.dlog_b).sum(-2))
-            return torch.cat([self._per_group(d_log_l), d_log_s2, d_log_a, d_log_b], -1)
+            return torch.cat([d_log_l, d_log_s2, d_log_a, d_log_b], -1)
 
         return K, pullback
 
@@ -157,28 +203,23 @@ class Stationary(Kernel):
         log_a, log_b = (
             (self._per_column(v)[..., None, :] for v in (log_a, log_b)) if self.warp else (log_a, log_b)
         )
-        s2 = log_s2.exp()[..., None, None]
-        Z2 = self.scaled(theta, F2)
-        Z2_T, sq2 = Z2.mT, (Z2 * Z2).sum(-1).unsqueeze(-2)
+        to_Z2 = _towards(self.scaled(theta, F2), log_s2.exp(), self.profile)
 
         def covariance(F1: Tensor) -> tuple[Tensor, Pullback]:
             x = self._pick(F1)
             if self.warp:
                 warped = kumaraswamy_and_partials(x, log_a, log_b)
                 x = warped.w
-            Z1 = (x - 0.5) * inv_l
-            r2 = ((Z1 * Z1).sum(-1).unsqueeze(-1) + sq2).sub_(Z1 @ Z2_T, alpha=2.0)
-            g, slope = self.profile.g_and_slope(r2)
+            K, contract = to_Z2((x - 0.5) * inv_l)
 
             def pullback(A: Tensor) -> Tensor:
-                A = A.mul_(slope).mul_(s2)
-                dx = (A.sum(-1).unsqueeze(-1) * Z1).sub_(A @ Z2).mul_(inv_l).mul_(2.0)
+                dx = contract(A).mul_(inv_l).mul_(2.0)
                 if self.warp:
                     dx = dx * warped.dx
                 if self.columns is None:
                     return dx
                 return torch.zeros_like(F1).index_add_(-1, torch.tensor(self.columns, device=F1.device), dx)
 
-            return g.mul_(s2), pullback
+            return K, pullback
 
         return covariance
