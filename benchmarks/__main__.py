@@ -23,6 +23,7 @@ COMMANDS = (
     "durability",
     "stopping",
     "curves",
+    "gpu",
 )
 
 #: Commands with arguments of their own, and their modules.
@@ -66,7 +67,11 @@ def build_parser() -> argparse.ArgumentParser:
         module = importlib.import_module(f"benchmarks.{file}")
         module.add_arguments(commands.add_parser(name, help=module.DESCRIPTION, description=module.__doc__))
     for name in COMMANDS:
-        module = importlib.import_module(f"benchmarks.{name}")
+        try:
+            module = importlib.import_module(f"benchmarks.{name}")
+        except ModuleNotFoundError as error:  # the engine, and some commands, do without Optuna
+            commands.add_parser(name, help=f"cannot run here: {error}")
+            continue
         sub = commands.add_parser(name, help=module.DESCRIPTION, description=module.__doc__)
         sub.add_argument("--quick", action="store_true", help="a small version; its results are kept apart")
         sub.add_argument("--threads", type=_positive, help="CPU threads (default: what PyTorch takes)")

@@ -52,28 +52,33 @@ class BoTorch:
         return [dict(config) for config in configs]
 
     def _propose(self, q: int, chosen: list[list[float]]) -> torch.Tensor:
-        from botorch.acquisition import LogExpectedImprovement, qLogExpectedImprovement
-        from botorch.fit import fit_gpytorch_mll
-        from botorch.models import SingleTaskGP
-        from botorch.optim import optimize_acqf
-        from botorch.utils.sampling import manual_seed
-        from gpytorch.mlls import ExactMarginalLogLikelihood
-
-        X, Y = (
-            torch.tensor(self._X, dtype=torch.float64),
-            -torch.tensor(self._y, dtype=torch.float64)[:, None],
-        )
-        unfinished = [*self._pending, *chosen]
-        unit = torch.tensor([[0.0], [1.0]], dtype=torch.float64).expand(2, X.shape[1])
+        X, Y = torch.tensor(self._X, dtype=torch.float64), -torch.tensor(self._y, dtype=torch.float64)
+        unfinished = torch.tensor([*self._pending, *chosen], dtype=torch.float64).reshape(-1, X.shape[1])
         seed = int(torch.randint(2**31, (), generator=self._generator))
-        with warnings.catch_warnings(), manual_seed(seed):
-            warnings.simplefilter("ignore")
-            model = SingleTaskGP(X, Y)
-            fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
-            if q == 1 and not unfinished:
-                acquisition = LogExpectedImprovement(model, best_f=Y.max())
-            else:
-                pending = torch.tensor(unfinished, dtype=torch.float64) if unfinished else None
-                acquisition = qLogExpectedImprovement(model, best_f=Y.max(), X_pending=pending)
-            options = {"q": q, "num_restarts": 10, "raw_samples": 512, "sequential": q > 1}
-            return optimize_acqf(acquisition, unit, **options)[0]
+        return propose(X, Y[:, None], q, unfinished, seed)
+
+
+def propose(X: torch.Tensor, Y: torch.Tensor, q: int, unfinished: torch.Tensor, seed: int) -> torch.Tensor:
+    """q points `(q, d)` of the unit box after outcomes Y `(n, 1)`, larger is better, at X `(n, d)`.
+
+    On the device of these tensors. `unfinished (k, d)` is what is being evaluated.
+    """
+    from botorch.acquisition import LogExpectedImprovement, qLogExpectedImprovement
+    from botorch.fit import fit_gpytorch_mll
+    from botorch.models import SingleTaskGP
+    from botorch.optim import optimize_acqf
+    from botorch.utils.sampling import manual_seed
+    from gpytorch.mlls import ExactMarginalLogLikelihood
+
+    unit = torch.tensor([[0.0], [1.0]], dtype=X.dtype, device=X.device).expand(2, X.shape[1])
+    with warnings.catch_warnings(), manual_seed(seed):
+        warnings.simplefilter("ignore")
+        model = SingleTaskGP(X, Y)
+        fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+        if q == 1 and len(unfinished) == 0:
+            acquisition = LogExpectedImprovement(model, best_f=Y.max())
+        else:
+            pending = unfinished if len(unfinished) else None
+            acquisition = qLogExpectedImprovement(model, best_f=Y.max(), X_pending=pending)
+        options = {"q": q, "num_restarts": 10, "raw_samples": 512, "sequential": q > 1}
+        return optimize_acqf(acquisition, unit, **options)[0]
