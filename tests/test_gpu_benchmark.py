@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from bayesopt.surrogates import prefixes
 from benchmarks.__main__ import build_parser, main
 from benchmarks.gpu import PARTS, agreement, asks, book, ceilings, kernels, replicates, roofline, run
 from benchmarks.gpu.book import Book, Setup
@@ -170,6 +171,17 @@ def test_asks_begin_at_their_size_and_after_one_more_result_each():
         arm.ask(2)
         arm.ask(1)
         assert len(arm._study.trials) == n + 1 and not arm._study.pending
+
+
+def test_asks_do_not_fit_shorter_histories_again(monkeypatch):
+    arm = asks.Ours(asks.Results(6, seed=0), "cpu", Setup(CPU))
+    arm.prepare(17)
+    fitted = []
+    honest = prefixes._fit_prefix
+    monkeypatch.setattr(prefixes, "_fit_prefix", lambda *args: fitted.append(1) or honest(*args))
+    for _ in range(2):
+        arm.ask(1)  # after 17 and 18 results
+    assert len(fitted) == 1  # the first 16 have become a prefix
 
 
 def ask_row(cell, **seconds):

@@ -85,9 +85,16 @@ class Ours:
         return seconds
 
     def _tell(self, study: Optimizer, n: int) -> None:
+        """Up to n results, each as one that was asked for.
+
+        Results that come from elsewhere have no place in time: another one may change what the history was,
+        and with it all fits to shorter ones.
+        """
         told = len(study.trials)
         configs, values = self._results.first(n)
-        study.tell(configs[told:], values[told:])
+        if told < n:
+            study.enqueue(configs[told:])
+            study.tell(study.ask(n - told), values[told:])
 
 
 class Peer:

@@ -107,6 +107,15 @@ def test_contraction_equals_autograd(profile, device):
     torch.testing.assert_close(total, ds)
 
 
+@pytest.mark.parametrize("programs", [1, 4, 9])
+def test_rows_may_be_split_into_any_number_of_parts(programs, device, monkeypatch):
+    Z1, Z2, A = (randn(*s, device=device, seed=i) for i, s in enumerate([(40, 3), (150, 3), (40, 150)]))
+    s2 = Z1.new_tensor(1.5)
+    _, P, total = by_pairs(Matern52(), A, Z1, Z2, s2)
+    monkeypatch.setattr(fused, "_PROGRAMS", programs)  # of two tiles of rows: 1, 2 and 4 parts of five tiles
+    torch.testing.assert_close(fused.contraction(A, Z1, Z2, s2, Matern52()), (P, total))
+
+
 def test_batch_dimensions_broadcast(device):
     Z1, Z2 = randn(3, 1, 4, 2, device=device), randn(2, 6, 2, device=device, seed=1)
     A, s2 = randn(3, 2, 4, 6, device=device, seed=2), randn(1, 2, device=device, seed=3).exp()
