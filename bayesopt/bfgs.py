@@ -20,6 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from bayesopt.device import Watch, put
+
 #: `fun(x, keep) -> (f, g)`: x `(b, r, p)`, f `(b, r)`, g `(b, r, p)`. `keep` holds the indices of the
 #: groups still alive along the first dimension, None for all: a caller with per-group data indexes it.
 Objective = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
@@ -105,17 +107,18 @@ def minimize(
     result = Solution(state.x, state.f, state.H, 1)
     keep: Tensor | None = None
     fresh, evaluations = H is None, 1
+    watch = Watch()
     while evaluations < options.evaluations:
-        if not x0.is_cuda:  # on a GPU a look at `live` would stall the stream; idle rows cost nothing there
-            alive = state.live.any(-1)
+        alive = watch(state.live.any(-1))
+        if alive is not None:  # what is dead stays dead: an old look only finds fewer of them
             count = int(alive.sum())
             if count == 0:
                 break
             if count <= 0.75 * alive.numel():
                 result = _store(result, state, keep)
-                index = alive.nonzero()[:, 0]
+                index = put(alive.nonzero()[:, 0], x0.device)
                 keep = index if keep is None else keep[index]
-                state = state.select(index)
+                state, watch = state.select(index), Watch()
         state = _tick(fun, state, keep, options, rescale=fresh and evaluations == 1)
         evaluations += 1
     return _store(result, state, keep)._replace(evaluations=evaluations)

@@ -11,6 +11,8 @@ import logging
 import torch
 from torch import Tensor
 
+from bayesopt.device import stalls, sure
+
 log = logging.getLogger("bayesopt")
 
 LinAlgError = torch.linalg.LinAlgError  # type: ignore[attr-defined]
@@ -23,7 +25,7 @@ def cholesky(K: Tensor) -> tuple[Tensor, Tensor]:
     """Lower factor `L` and a mask `(*b,)` of the elements where it exists; elsewhere `L` is the identity."""
     L, info = torch.linalg.cholesky_ex(K)
     ok = info == 0
-    if K.is_cuda or not bool(ok.all()):  # the branch would cost a device synchronisation on a GPU
+    if stalls(K) or not bool(ok.all()):
         eye = torch.eye(K.shape[-1], dtype=K.dtype, device=K.device)
         L = torch.where(ok[..., None, None], L, eye)
     return L, ok
@@ -38,7 +40,7 @@ def robust_cholesky(K: Tensor) -> Tensor:
         torch.linalg.LinAlgError: no rung works (K holds nan or inf, or is far from positive definite).
     """
     L, ok = cholesky(K)
-    if bool(ok.all()):
+    if sure(ok):
         return L
     scale = K.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
     eye = torch.eye(K.shape[-1], dtype=K.dtype, device=K.device)

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from functools import wraps
+from functools import partial, wraps
 from itertools import groupby
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, overload
 
@@ -25,6 +25,7 @@ from bayesopt import linalg
 from bayesopt.acquisition import ACQUISITIONS
 from bayesopt.acquisition.distinct import is_taken, untried
 from bayesopt.acquisition.surface import lengthscales
+from bayesopt.device import put, settled
 from bayesopt.explanation import Explanation, Fit, Prediction, Regret
 from bayesopt.methods.choice import Choice, choose
 from bayesopt.methods.cmaes import check_cmaes, propose_cmaes
@@ -59,6 +60,9 @@ _PROPOSE: dict[str, Callable[[Space, History, int], Tensor]] = {
     "cmaes": propose_cmaes,
     "grid": propose_grid,
 }
+#: Methods that are tensor programs; the others are a few small ones, and stay on the CPU.
+_ON_DEVICE = ("gp", "tpe")
+
 _STATE_FORMAT = 4
 
 #: Formats that can be loaded: 3 had neither std nor deterministic.
@@ -281,9 +285,9 @@ class Optimizer:
             return Recommendation(dict(best.config), best.value, 0.0)
         rows = self._results.rows
         pruned = np.array([self._trials[i].pruned for i in rows.number], dtype=bool)
-        eligible = torch.from_numpy(~pruned)[None].to(self._device)
+        eligible = put(torch.from_numpy(~pruned)[None], self._device)
         warm = _SharedWarmStarts.of([self])
-        place, value, std = lowest_mean(self._model(), self._history(), eligible, warm)
+        place, value, std = lowest_mean(self._model(), self._history_there(), eligible, warm)
         config = self._trials[int(rows.number[int(place)])].config
         return Recommendation(dict(config), float(-value if self._maximize else value), float(std))
 
@@ -339,7 +343,7 @@ class Optimizer:
             return Explanation(*choice)
         learnt = self._learnt() if self._method_now() == "gp" else None
         twin = self._twin()
-        history = twin._history()
+        history = twin._history_there()
         ask_together([twin], 1)
         return self._explained(choice, twin._pending[-1], history, learnt)
 
@@ -349,7 +353,7 @@ class Optimizer:
         """Of the proposal that a history before it has led to."""
         explanation = Explanation(*choice, asked.source, dict(asked.config))
         X, active = (
-            torch.from_numpy(part)[None, None].to(self._device) for part in (asked.row, asked.active)
+            put(torch.from_numpy(part)[None, None], self._device) for part in (asked.row, asked.active)
         )
         if asked.source == "tpe":
             ratio = min(float(log_ratio(self.space, history, X)), _LARGEST_EXPONENT)
@@ -422,7 +426,7 @@ class Optimizer:
                 raise LookupError("nothing to predict from: tell at least two outcomes that differ first")
             X, active = self.space.encode(several)
             device = self._device
-            predictions = self._predictions(self._learn(), X[None].to(device), active[None].to(device))
+            predictions = self._predictions(self._learn(), put(X[None], device), put(active[None], device))
         return predictions[0] if isinstance(configs, Mapping) else predictions
 
     def regret(self) -> Regret | None:
@@ -472,7 +476,7 @@ class Optimizer:
         return self._regrets[key]
 
     def _drawn_regret(self, told: int) -> Regret | None:
-        history = self._history().first(told)
+        history = self._history_there().first(told)
         try:
             if told == len(self._trials):
                 learnt = self._learn()
@@ -495,7 +499,7 @@ class Optimizer:
     def _learn(self) -> Learnt:
         """What the Gaussian process makes of the history; kept until something is told."""
         if self._latest is None:
-            self._latest = learn(self._model(), self._history(), _SharedWarmStarts.of([self]))
+            self._latest = learn(self._model(), self._history_there(), _SharedWarmStarts.of([self]))
         return self._latest
 
     def _learnt(self) -> Learnt | None:
@@ -783,7 +787,12 @@ class Optimizer:
 
     # ------------------------------------------------------------------------------------------ history
 
+    def _history_there(self) -> History:
+        """The history where it is computed with."""
+        return self._history().to(self._device)
+
     def _history(self) -> History:
+        """What is known, on the CPU."""
         told = self._results.rows
         pending = sorted(self._pending, key=lambda asked: asked.at)
         shape = len(pending), self.space.dim
@@ -815,7 +824,7 @@ class Optimizer:
         return self._has_std() or (repeats and self._results.rows.differ())
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array)[None].to(self._device)
+        return torch.from_numpy(array)[None]
 
     def _untried(self, q: int) -> int:
         """How many of the next q proposals can be configurations that a method may propose.
@@ -921,7 +930,7 @@ def _ask_quasi_random(study: Optimizer, source: str) -> list[Config]:
     space, seed, asked = study.space, study._seed, study._asked
     x = (random_point if study._method == "random" else sobol_point)(space, seed, asked)
     if not math.isinf(space.size) or study._trials:
-        known = study._history().known()[0].cpu()
+        known = study._history().known()[0]
         if bool(is_taken(x[None, None], known[None])):
             x = untried(space, known, generator(seed, asked), x)
     source = study._method if study._method in ("random", "sobol") else source
@@ -931,17 +940,24 @@ def _ask_quasi_random(study: Optimizer, source: str) -> list[Config]:
 def _ask_modelled(studies: Sequence[Optimizer], method: str, q: int) -> list[list[Config]]:
     """Proposals of a method for studies with equally long histories; quasi-random ones if it breaks down."""
     space = studies[0].space
-    histories = [study._history() for study in studies]
-    history = histories[0] if len(histories) == 1 else _stack(histories)
+    history = History.stacked([study._history() for study in studies])
+    if method in _ON_DEVICE:
+        history = history.to(studies[0]._device)
     try:
-        X = _propose_gp(studies, history, q) if method == "gp" else _PROPOSE[method](space, history, q)
+        X = settled(partial(_propose, studies, method, history, q))
     except linalg.LinAlgError as error:
         log.warning("Gaussian process failed (%s); proposing quasi-random configurations instead", error)
         return [
             [config for _ in range(q) for config in _ask_quasi_random(study, "fallback")] for study in studies
         ]
-    configs = space.decode(X.flatten(0, 1).cpu())
+    configs = space.decode(X.flatten(0, 1))
     return [study._issue(configs[i * q : (i + 1) * q], method) for i, study in enumerate(studies)]
+
+
+def _propose(studies: Sequence[Optimizer], method: str, history: History, q: int) -> Tensor:
+    if method == "gp":
+        return _propose_gp(studies, history, q)
+    return _PROPOSE[method](studies[0].space, history, q)
 
 
 def _propose_gp(studies: Sequence[Optimizer], history: History, q: int) -> Tensor:
@@ -951,21 +967,6 @@ def _propose_gp(studies: Sequence[Optimizer], history: History, q: int) -> Tenso
     learnt = first._latest if len(studies) == 1 else None
     return propose_gp(
         first._model(), history, q, acquisition, first._batch, cache, local=local, learnt=learnt
-    )
-
-
-def _stack(histories: Sequence[History]) -> History:
-    return History(
-        X=torch.cat([h.X for h in histories]),
-        active=torch.cat([h.active for h in histories]),
-        y=torch.cat([h.y for h in histories]),
-        X_pending=torch.cat([h.X_pending for h in histories]),
-        active_pending=torch.cat([h.active_pending for h in histories]),
-        seeds=tuple(seed for h in histories for seed in h.seeds),
-        asked=histories[0].asked,
-        at=torch.cat([h.at for h in histories]),
-        std=None if histories[0].std is None else torch.cat([h.std for h in histories if h.std is not None]),
-        noisy=histories[0].noisy,
     )
 
 

@@ -15,6 +15,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from bayesopt.device import put
 from bayesopt.surrogates.gp import GaussianProcess
 
 #: Points of the normal distribution by which the expectation is taken.
@@ -33,13 +34,14 @@ def lowest_mean_after(gp: GaussianProcess, F: Tensor, noise: Tensor) -> Tensor:
     mu, covariance = gp.posterior(F)
     var = covariance.diagonal(dim1=-2, dim2=-1).clamp_min(0.0)
     s = covariance / (var + noise.unsqueeze(-1)).sqrt().unsqueeze(-2)  # (b, i, x)
-    Z = _quantiles().to(mu.device)
+    Z = _quantiles(mu.device)
     after = mu[..., :, None, None] + s.unsqueeze(-1) * Z  # (b, i, x, quantiles)
     after[..., -1, :-1, :] = torch.inf
     return after.amin(-3).mean(-1)
 
 
-@lru_cache(maxsize=1)
-def _quantiles() -> Tensor:
+@lru_cache(maxsize=16)
+def _quantiles(device: torch.device) -> Tensor:
     """Equally likely values of a standard normal."""
-    return torch.special.ndtri((torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES)
+    Z = torch.special.ndtri((torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES)
+    return put(Z, device)

@@ -23,6 +23,7 @@ from bayesopt.acquisition.maximizer import (
 )
 from bayesopt.acquisition.region import Nearby
 from bayesopt.acquisition.surface import Surface
+from bayesopt.device import constant, put
 
 #: Of the slots after the first: their candidates include what the slots before them climbed to.
 LATER = replace(DEFAULT_EFFORT, starts=6, options=replace(DEFAULT_EFFORT.options, evaluations=3))
@@ -71,13 +72,13 @@ def greedy(
         effort: of the first slot.
     """
     surface, space = known.surface, known.surface.space
-    grid = enumerated(space)
+    grid = enumerated(space, known.X.device)
     first = generators(0)
     draws = Draws.of(first, space.dim, effort.sobol, effort.local, known.X.device)
     if grid is None:
         raw, active = candidates(space, known.X, known.z, draws, effort)
     else:
-        raw, active = (t.to(known.X.device).expand(known.X.shape[0], *t.shape) for t in grid)
+        raw, active = (t.expand(known.X.shape[0], *t.shape) for t in grid)
     region = next((local.region for local in known.nearby if local is not None), None)
     if region is not None and grid is None:  # which few of the candidates are in
         inside = space.snap(region.place(quasi_random(space, effort.local, draws.shift)))
@@ -125,7 +126,7 @@ def _screen(surface: Surface, X: Tensor, active: Tensor, fantasies: Fantasies) -
 
 def _gumbel(source: list[torch.Generator], like: Tensor) -> Tensor:
     uniform = [torch.rand(like.shape[1], generator=g, dtype=torch.float64) for g in source]
-    return gumbel(torch.stack(uniform).to(like.device))
+    return gumbel(put(torch.stack(uniform), like.device))
 
 
 @torch.no_grad()
@@ -140,7 +141,7 @@ def climb_jointly(
     """
     surface, space = known.surface, known.surface.space
     b, q, d = X.shape
-    free = torch.tensor(climbed_columns(space), device=X.device)
+    free = constant(climbed_columns(space), torch.bool, X.device)
     scale = surface.scale.unsqueeze(1)
     _, active = space.snap(X)
     acquisition = QLogExpectedImprovement()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
+from bayesopt.device import constant, put
 from bayesopt.space import Space
 
 #: Scales of the perturbations of incumbents, in encoded units: from the basin to its last digits.
@@ -45,7 +46,7 @@ class Draws:
         sizes = [d, local, local, local * d, local * d, sobol + local]
         uniform = torch.stack([torch.rand(sum(sizes), generator=g, dtype=torch.float64) for g in generators])
         noise = torch.stack([torch.randn(local, d, generator=g, dtype=torch.float64) for g in generators])
-        uniform, noise = uniform.to(device), noise.to(device)
+        uniform, noise = put(uniform, device), put(noise, device)
         shift, pick, scale, moved, fresh, flat = uniform.split(sizes, -1)
         b = len(generators)
         return cls(
@@ -90,16 +91,15 @@ def perturbed(space: Space, X: Tensor, z: Tensor, draws: Draws, top: int = 5) ->
     best = z.topk(min(top, z.shape[-1]), -1, largest=False).indices
     chosen = best.gather(1, (draws.pick.square() * best.shape[-1]).long())
     base = X.gather(1, chosen[..., None].expand(-1, -1, d))
-    scales = torch.tensor(PERTURBATION_SCALES, dtype=X.dtype, device=X.device)
+    scales = constant(PERTURBATION_SCALES, X.dtype, X.device)
     scale = scales[(draws.scale * len(PERTURBATION_SCALES)).long()]
     step = scale * draws.noise * (draws.moved < max(0.3, min(1.0, 8.0 / d)))
     moved = (base + step).clamp(0.0, 1.0)
-    discrete = [j for j, levels in enumerate(space.levels) if levels is not None and levels <= MANY_LEVELS]
-    if not discrete:
+    discrete = tuple(levels is not None and levels <= MANY_LEVELS for levels in space.levels)
+    if not any(discrete):
         return moved
-    rate = min(0.9, max(0.05, 1.5 / len(discrete)))
-    is_discrete = torch.zeros(d, dtype=torch.bool, device=X.device)
-    is_discrete[discrete] = True
+    rate = min(0.9, max(0.05, 1.5 / sum(discrete)))
+    is_discrete = constant(discrete, torch.bool, X.device)
     redrawn = torch.where(draws.moved < rate, draws.fresh, base)
     return torch.where(is_discrete, redrawn, moved)
 
@@ -132,9 +132,8 @@ class Moves:
 
     def apply(self, X: Tensor) -> Tensor:
         """Every move of every point: `(b, k, d) -> (b, k, len(self), d)`, not snapped."""
-        column = torch.tensor(self.column, device=X.device)
-        level = torch.tensor(self.level, dtype=X.dtype, device=X.device)
-        step = torch.tensor(self.step, dtype=X.dtype, device=X.device)
+        column = constant(self.column, torch.int64, X.device)
+        level, step = (constant(each, X.dtype, X.device) for each in (self.level, self.step))
         target = torch.where(level.isnan(), X[..., column] + step, level).clamp(0.0, 1.0)
         moved = X[..., None, :].repeat(1, 1, len(self), 1)
         index = column[:, None].expand(*moved.shape[:-1], 1)

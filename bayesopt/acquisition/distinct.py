@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from bayesopt.device import stalls, sure
 from bayesopt.space import Space
 
 log = logging.getLogger("bayesopt")
@@ -26,14 +27,20 @@ def first_free(
     points: Tensor, value: Tensor, taken: Tensor, space: Space, generators: Sequence[torch.Generator]
 ) -> Tensor:
     """The first of each study's points `(b, m, d)` that is not taken, `(b, d)`; another one if all are."""
-    if not bool(is_taken(points[:, :1], taken).any()) and bool(torch.isfinite(value[:, 0]).all()):
+    if not stalls(points) and _all_free(points[:, :1], value[:, :1], taken):
         return points[:, 0]  # the maximisers themselves, nearly always
     refused = is_taken(points, taken) | ~torch.isfinite(value)
     first = (~refused).to(torch.int8).argmax(-1)  # 0 where all are refused: the maximiser itself
     x = points[torch.arange(len(points), device=points.device), first]
+    if sure(~refused.all(-1)):
+        return x
     for i in refused.all(-1).nonzero()[:, 0].tolist():
         x[i] = untried(space, taken[i], generators[i], x[i])
     return x
+
+
+def _all_free(points: Tensor, value: Tensor, taken: Tensor) -> bool:
+    return not bool(is_taken(points, taken).any()) and bool(torch.isfinite(value).all())
 
 
 def untried(space: Space, taken: Tensor, source: torch.Generator, fallback: Tensor) -> Tensor:

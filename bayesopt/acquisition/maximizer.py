@@ -15,6 +15,7 @@ from bayesopt import bfgs
 from bayesopt.acquisition.candidates import MANY_LEVELS, Draws, Moves, perturbed, quasi_random
 from bayesopt.acquisition.region import Region
 from bayesopt.acquisition.surface import Surface
+from bayesopt.device import Watch, constant, put
 from bayesopt.space import Space
 
 #: Step of the differences that give the curvature, and the least one that is believed, where a unit is a
@@ -22,6 +23,8 @@ from bayesopt.space import Space
 _DIFFERENCE = 1e-3
 _LEAST_CURVATURE = 1.0
 _MOST_CURVED = 40
+
+_CPU = torch.device("cpu")
 
 #: Largest finite space that is enumerated instead of searched.
 ENUMERABLE = 1024
@@ -71,9 +74,9 @@ def maximize(
         effort: how hard to look; region: where, everywhere if None. A small finite space is no place for one.
     """
     space = surface.space
-    grid = enumerated(space)
+    grid = enumerated(space, X.device)
     if grid is not None:
-        points, active = (t.to(X.device).expand(X.shape[0], *t.shape) for t in grid)
+        points, active = (t.expand(X.shape[0], *t.shape) for t in grid)
         return ranked(points, surface.value(points, active))
     raw, active = candidates(space, X, z, draws, effort, region)
     raw_value = surface.value(raw, active)
@@ -108,15 +111,18 @@ def climb(
 
 
 @lru_cache(maxsize=16)
-def enumerated(space: Space) -> tuple[Tensor, Tensor] | None:
+def enumerated(space: Space, device: torch.device = _CPU) -> tuple[Tensor, Tensor] | None:
     """All points of a small finite space with their activity masks, None for a larger one."""
     if space.size > ENUMERABLE:
         return None
-    return space.encode(list(space.grid()))
+    X, active = space.encode(list(space.grid()))
+    return put(X, device), put(active, device)
 
 
 def take(X: Tensor, index: Tensor) -> Tensor:
-    """The points `(b, k, d)` at places `(b, k)` of `X (b, m, d)`."""
+    """The points `(b, k, d)` at places `(b, k)` of `X (b, m, d)`; likewise numbers `(b, k)` of `(b, m)`."""
+    if X.dim() == 2:
+        return X.gather(1, index)
     return X.gather(1, index[..., None].expand(-1, -1, X.shape[-1]))
 
 
@@ -143,12 +149,12 @@ def _starts(X: Tensor, value: Tensor, gumbel: Tensor, count: int) -> tuple[Tenso
     return take(X, index), value.gather(1, index)
 
 
-def climbed_columns(space: Space) -> list[bool]:
+def climbed_columns(space: Space) -> tuple[bool, ...]:
     """The columns moved by gradients: continuous ones, and numeric ones with many levels."""
-    return [
+    return tuple(
         levels is None or (levels > MANY_LEVELS and not categorical)
         for levels, categorical in zip(space.levels, space.categorical, strict=True)
-    ]
+    )
 
 
 def _climb(
@@ -159,7 +165,7 @@ def _climb(
     climbed = climbed_columns(space)
     if not any(climbed):
         return X, value
-    free = torch.tensor(climbed, device=X.device)
+    free = constant(climbed, torch.bool, X.device)
     scale = surface.scale.unsqueeze(1)
     least, most = (0.0, 1.0) if region is None else (region.lower.unsqueeze(1), region.upper.unsqueeze(1))
     lower = torch.where(free, least, X) / scale
@@ -220,6 +226,7 @@ def _move(
     X, value = X[:, : effort.moved], value[:, : effort.moved]
     shorter = replace(effort.options, evaluations=max(4, effort.options.evaluations // 2))
     brief = replace(effort, options=shorter)
+    watch = Watch(1)
     for _ in range(effort.rounds):
         near = moves.apply(X).flatten(1, 2)
         # Steps along a long column may lead out of the region.
@@ -227,7 +234,8 @@ def _move(
         near_value = surface.value(near, active).view(*value.shape, len(moves))
         best_value, best = near_value.max(-1)
         improved = best_value > value + effort.options.ftol  # more than rounding: staying put is a move too
-        if not bool(improved.any()):
+        helped = watch(improved.any())
+        if helped is not None and not bool(helped):
             break
         near = near.view(*value.shape, len(moves), -1)
         best_point = near.gather(2, best[..., None, None].expand(-1, -1, 1, near.shape[-1]))[:, :, 0]

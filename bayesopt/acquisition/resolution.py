@@ -36,6 +36,11 @@ def resolution(F: Tensor, y: Tensor) -> Tensor:
     return torch.where(flat, nearest.values.gather(1, order), 0.0).amax(-1)
 
 
+def has_ties(y: Tensor) -> bool:
+    """Whether outcomes `(b, n)` of any study tie often enough for `resolution` to be more than 0."""
+    return bool(((y.sort(-1).values.diff() == 0.0).sum(-1) >= _TIES - 1).any())
+
+
 @dataclass(frozen=True, eq=False)
 class Unresolved(Term):
     """`-30 (1 - distance / radius)^2` within the radius of an observed point.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bayesopt.acquisition.base import Acquisition
+from bayesopt.device import entries
 from bayesopt.kernels import Embedding, Stationary
 from bayesopt.space import Space
 from bayesopt.surrogates.gp import GaussianProcess
@@ -145,7 +146,7 @@ def lengthscales(gp: GaussianProcess, d: int) -> Tensor:
 
 
 def _in_chunks(term: Term, F: Tensor) -> Tensor:
-    chunk = max(1, _CHUNK_ENTRIES // term.width)
+    chunk = max(1, entries(_CHUNK_ENTRIES, F) // term.width)
     if F.shape[-2] <= chunk:
         return term.value(F)
     return torch.cat([term.value(part) for part in F.split(chunk, -2)], -1)

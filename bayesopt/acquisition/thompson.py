@@ -14,6 +14,7 @@ from bayesopt.acquisition.candidates import Draws
 from bayesopt.acquisition.distinct import SAME, is_taken, untried
 from bayesopt.acquisition.maximizer import Effort, candidates, climb, enumerated
 from bayesopt.acquisition.surface import Surface, Term
+from bayesopt.device import entries, sure
 from bayesopt.surrogates.gp import GaussianProcess, Paths
 
 #: Many functions share the candidates; each is climbed from its best one.
@@ -96,12 +97,11 @@ def thompson(
     """
     space, single = surface.space, gp.select(0)
     paths = single.sample_paths(q, source)
-    grid = enumerated(space)
+    grid = enumerated(space, X.device)
     draws = Draws.of([source], space.dim, effort.sobol, effort.local, X.device)
     raw, active = candidates(space, X, z, draws, effort) if grid is None else (t[None] for t in grid)
-    raw, active = raw.to(X.device), active.to(X.device)
     F = surface.embedding(raw, active)[0]
-    value = -torch.cat([paths(part) for part in F.split(_CHUNK)], -1)  # (q, m)
+    value = -torch.cat([paths(part) for part in F.split(entries(_CHUNK, F))], -1)  # (q, m)
     if not surface.flat:
         value = value + surface.value(raw, active)
     first = value.argmax(-1)
@@ -123,11 +123,10 @@ def _distinct(
     again &= torch.arange(len(known), device=again.device) < len(taken) + torch.arange(
         len(points), device=again.device
     ).unsqueeze(-1)
-    repeated = again.any(-1).nonzero()[:, 0].tolist()
-    if not repeated:
+    if sure(~again):
         return points
     free = ~is_taken(raw[None], torch.cat([taken, points])[None])[0]
-    for i in repeated:
+    for i in again.any(-1).nonzero()[:, 0].tolist():
         best = torch.where(free, value[i], -torch.inf).argmax()
         if bool(free[best]):
             points[i] = raw[best]

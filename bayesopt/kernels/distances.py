@@ -14,12 +14,14 @@ space is equally far from three points of a line, and the resulting Gram matrice
 definite, so every radial profile of it is positive definite.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from bayesopt.device import constant
 from bayesopt.space import Space
 
 _ROOT_HALF = 0.5**0.5
@@ -67,22 +69,23 @@ class Embedding:
         """Number of lengthscales."""
         return max(self.groups) + 1
 
-    @cached_property
-    def _masks(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        kind = [{"value": 0, "level": 1, "active": 2}[k] for k in self.kind]
-        level = torch.tensor(self.level, dtype=torch.float64).nan_to_num(-1.0)
-        value = torch.tensor(self._value_columns, dtype=torch.long)  # maybe none
-        return torch.tensor(self.source), torch.tensor(kind), level, value
+    def _masks(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        kind = tuple({"value": 0, "level": 1, "active": 2}[k] for k in self.kind)
+        level = tuple(-1.0 if math.isnan(each) else each for each in self.level)
+        source, kinds, values = (
+            constant(each, torch.int64, device) for each in (self.source, kind, self._value_columns)
+        )
+        return source, kinds, constant(level, torch.float64, device), values
 
     @cached_property
-    def _value_columns(self) -> list[int]:
-        return [c for c, kind in enumerate(self.kind) if kind == "value"]
+    def _value_columns(self) -> tuple[int, ...]:
+        return tuple(c for c, kind in enumerate(self.kind) if kind == "value")
 
     def __call__(self, X: Tensor, active: Tensor) -> Tensor:
         """Features of snapped X (inactive entries 1/2) with its activity mask."""
         if self.identity:
             return X
-        source, kind, level, _ = (t.to(X.device) for t in self._masks)
+        source, kind, level, _ = self._masks(X.device)
         value, on = X[..., source], active[..., source]
         # Levels are bin centres at least 1/K apart: compare within a fraction of that, any float dtype.
         hit = ((value - level.to(X.dtype)).abs() < 1e-6) & on
@@ -93,6 +96,6 @@ class Embedding:
         """Gradient in X `(*b, n, d)` from one in the features `(*b, n, D)`; levels count as fixed."""
         if self.identity:
             return dF
-        source, _, _, value = (t.to(dF.device) for t in self._masks)
+        source, _, _, value = self._masks(dF.device)
         dX = dF.new_zeros(*dF.shape[:-1], self.dim)
         return dX.index_copy_(-1, source[value], dF[..., value])

@@ -12,6 +12,7 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
+from bayesopt.device import constant, put
 from bayesopt.kernels import fused
 from bayesopt.kernels.base import CrossCovariance, FeatureMap, Kernel, Pullback
 from bayesopt.kernels.profiles import PROFILES, Matern52, Profile
@@ -137,7 +138,7 @@ class Stationary(Kernel):
         return v.new_zeros(*v.shape[:-1], self.num_groups).index_add_(-1, self._group_index(v), v)
 
     def _group_index(self, v: Tensor) -> Tensor:
-        return torch.tensor(self.groups, device=v.device)
+        return constant(self.groups, torch.int64, v.device)
 
     def _parts(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """ln l, ln s2, ln a, ln b; the last two are empty without warping."""
@@ -145,7 +146,7 @@ class Stationary(Kernel):
         return theta[..., :G], theta[..., G], theta[..., G + 1 : 2 * G + 1], theta[..., 2 * G + 1 :]
 
     def _pick(self, F: Tensor) -> Tensor:
-        return F if self.columns is None else F[..., list(self.columns)]
+        return F if self.columns is None else F[..., constant(self.columns, torch.int64, F.device)]
 
     def scaled(self, theta: Tensor, F: Tensor) -> Tensor:
         """The used columns of F `(*b, n, D)` warped, centred and divided by their lengthscales."""
@@ -163,7 +164,8 @@ class Stationary(Kernel):
         return self._parts(theta)[1].exp()
 
     def random_features(self, theta: Tensor, count: int, generator: torch.Generator) -> FeatureMap:
-        omega = self.profile.frequencies(count, len(self.groups), generator).to(theta.device)
+        omega = self.profile.frequencies(count, len(self.groups), generator)
+        omega = put(omega, theta.device)
         amplitude = (self._parts(theta)[1].exp() / count).sqrt()[..., None, None]
 
         def phi(F: Tensor) -> Tensor:
@@ -218,7 +220,8 @@ class Stationary(Kernel):
                     dx = dx * warped.dx
                 if self.columns is None:
                     return dx
-                return torch.zeros_like(F1).index_add_(-1, torch.tensor(self.columns, device=F1.device), dx)
+                columns = constant(self.columns, torch.int64, F1.device)
+                return torch.zeros_like(F1).index_add_(-1, columns, dx)
 
             return K, pullback
 

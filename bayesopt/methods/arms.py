@@ -24,7 +24,8 @@ from torch import Tensor
 
 from bayesopt.acquisition.maximizer import climbed_columns, take
 from bayesopt.acquisition.region import Nearby, Region
-from bayesopt.methods.history import History, rows_where
+from bayesopt.device import constant, put
+from bayesopt.methods.history import History
 from bayesopt.space import Space
 from bayesopt.surrogates.quadratic import Quadratic, is_determined
 
@@ -166,18 +167,16 @@ def look_nearby(space: Space, history: History, lengthscales: Tensor, extra: boo
     """
     X, y = history.X, history.y
     quadratic = takes_quadratic(space)
-    told = zip(*(t.cpu().numpy() for t in (X, y, history.at)), strict=True)
+    told = zip(*(t.numpy() for t in (history.home.X, history.home.y, history.at)), strict=True)
     arms = [Arms.after(X_i, y_i, at, quadratic) for X_i, y_i, at in told]
     finite = y.nan_to_num(nan=torch.inf)
     incumbent = take(X, finite.argmin(-1, keepdim=True))[:, 0]
-    side = X.new_tensor([arm.side for arm in arms])
+    side = _numbers([arm.side for arm in arms], X)
     region = Region.everywhere(incumbent) if extra else trust_region(space, incumbent, lengthscales, side)
-    succeeded = torch.isfinite(y)
-    known = int(succeeded[0].sum())
-    if not quadratic or not is_determined(known, space.dim):
+    if not quadratic or not is_determined(history.succeeded.shape[1], space.dim):
         return Nearby(region, X[:, :0], y[:, :0])
     speakers = [i for i, arm in enumerate(arms) if arm.quadratic_thrives or not extra]
-    good = rows_where(succeeded, X), rows_where(succeeded, y)
+    good = take(X, history.succeeded), take(y, history.succeeded)
     point, believed = _by_quadratic(arms, speakers, *good, history.X_pending)
     preference = torch.full_like(side, _FIRST).masked_fill(~believed, -torch.inf)
     return Nearby(region, space.snap(point.unsqueeze(1))[0], preference.unsqueeze(1))
@@ -192,10 +191,11 @@ def _by_quadratic(
         chosen = [i for i in speakers if arms[i].turn is turn]
         if not chosen:
             continue
-        model = Quadratic.fit(X[chosen], y[chosen], rounds=1 if turn is Turn.BOX else 2)
-        least, reach = _BELIEVED, X.new_tensor([arms[i].ball for i in chosen])
+        rows = put(torch.tensor(chosen), X.device)
+        model = Quadratic.fit(X[rows], y[rows], rounds=1 if turn is Turn.BOX else 2)
+        least, reach = _BELIEVED, _numbers([arms[i].ball for i in chosen], X)
         if turn is Turn.BOX:
-            reach = X.new_tensor([arms[i].box for i in chosen])
+            reach = _numbers([arms[i].box for i in chosen], X)
             found = model.lowest_in_box(reach)
         elif turn is Turn.BALL:
             found = model.lowest_in_ball(reach)
@@ -203,16 +203,20 @@ def _by_quadratic(
             least, found = _TRUSTED, model.least_known(reach.clamp_min(_LEAST_LESSON))
         may = model.score >= least
         if X_pending.shape[1]:  # its answer is on the way
-            away = X_pending[chosen] - found.unsqueeze(1)
+            away = X_pending[rows] - found.unsqueeze(1)
             away = away.abs().amax(-1) if turn is Turn.BOX else (away @ model.B.mT).norm(dim=-1)
             may &= away.amin(-1) > _AWAITED * reach
-        point[chosen], believed[chosen] = found, may
+        point[rows], believed[rows] = found, may
     return point, believed
+
+
+def _numbers(values: list[float], like: Tensor) -> Tensor:
+    return put(torch.tensor(values, dtype=like.dtype), like.device)
 
 
 def trust_region(space: Space, incumbent: Tensor, lengthscales: Tensor, side: Tensor) -> Region:
     """Boxes around the incumbents `(b, d)`, shaped by lengthscales `(b, d)`, of sides `(b,)` on average."""
-    free = torch.tensor([not climbed for climbed in climbed_columns(space)], device=incumbent.device)
+    free = constant(climbed_columns(space), torch.bool, incumbent.device).logical_not()
     log_scale = lengthscales.log()
     aspect = (log_scale - log_scale.mean(-1, keepdim=True)).exp().clamp(*_ASPECT)
     return Region.around(incumbent, 0.5 * side.unsqueeze(-1) * aspect, free)

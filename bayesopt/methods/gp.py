@@ -28,11 +28,12 @@ from bayesopt.acquisition.exploration import PureExploration
 from bayesopt.acquisition.fantasies import Averaged, BatchAcquisition, Fantasies, innovations
 from bayesopt.acquisition.maximizer import DEFAULT_EFFORT, Effort, climbed_columns, enumerated, take
 from bayesopt.acquisition.region import Nearby
-from bayesopt.acquisition.resolution import Unresolved, resolution
+from bayesopt.acquisition.resolution import Unresolved, has_ties, resolution
 from bayesopt.acquisition.surface import Term, lengthscales
 from bayesopt.acquisition.thompson import thompson
+from bayesopt.device import put, stalls
 from bayesopt.methods.arms import is_extra, is_local, look_nearby, takes_quadratic
-from bayesopt.methods.history import History, generator, rows_where
+from bayesopt.methods.history import History, generator
 from bayesopt.space import Space
 from bayesopt.surrogates.feasibility import fit_feasibility
 from bayesopt.surrogates.gp import GaussianProcess
@@ -93,14 +94,13 @@ def learn(model: Model, history: History, cache: Cache = NO_CACHE) -> Learnt:
         LinAlgError: a covariance cannot be factorised.
     """
     F = model.embedding(history.X, history.active)
-    failed = ~torch.isfinite(history.y)
-    X, y, F_known = (rows_where(~failed, t) for t in (history.X, history.y, F))
-    std = None if history.std is None else rows_where(~failed, history.std)
+    X, y, F_known = (take(t, history.succeeded) for t in (history.X, history.y, F))
+    std = None if history.std is None else take(history.std, history.succeeded)
     outcomes = fit_surrogate(model, F_known, y, cache, std)
     gp, feasibility = outcomes, None
-    if bool(failed.any()):
-        feasibility = _feasibility(*fit_feasibility(model, F, failed, cache))
-        F_failed = rows_where(failed, F)
+    if history.failed.shape[1]:
+        feasibility = _feasibility(*fit_feasibility(model, F, ~torch.isfinite(history.home.y), cache))
+        F_failed = take(F, history.failed)
         gp = gp.condition_on(F_failed, gp.marginals(F_failed)[0])
     best = outcomes.fitted().amin(-1, keepdim=True)
     return Learnt(model, X, F_known, y, outcomes, best, gp, feasibility)
@@ -151,7 +151,7 @@ def situate(learnt: Learnt, history: History, q: int, local: bool) -> Situation:
     fitted = learnt.outcomes.y
     z = fitted if fitted.shape == y.shape else half_rank(y)  # a long history is thinned
     terms: tuple[Term, ...] = () if learnt.feasibility is None else (learnt.feasibility,)
-    unresolved = _unresolved(model.space, learnt.F, y) if local else ()
+    unresolved = _unresolved(model.space, learnt.F, y, history) if local else ()
     surface = Surface.over(model.space, model.embedding, gp, *terms, *unresolved)
     nearby = _nearby(model, gp, history, q, unresolved) if local else (None,) * q
     taken = history.X_pending if history.noisy else history.known()
@@ -215,15 +215,17 @@ def _feasibility(gp: GaussianProcess, threshold: Tensor) -> Pointwise:
     return Pointwise(gp, LogProbabilityOfImprovement(), threshold)
 
 
-def _unresolved(space: Space, F: Tensor, y: Tensor) -> tuple[Unresolved, ...]:
+def _unresolved(space: Space, F: Tensor, y: Tensor, history: History) -> tuple[Unresolved, ...]:
     """Stay out of plateaus, if the outcomes have any; told y `(b, n)` at features F.
 
     Levels of discrete parameters are resolved by definition; all distances of a long history are too many.
     """
-    if not any(climbed_columns(space)) or y.shape[-1] > LARGEST_FIT:
+    told = take(history.home.y, history.home.succeeded)
+    if not any(climbed_columns(space)) or y.shape[-1] > LARGEST_FIT or not has_ties(told):
         return ()
     radius = resolution(F, y)
-    return (Unresolved(F, radius.unsqueeze(-1)),) if bool((radius > 0.0).any()) else ()
+    is_flat = stalls(radius) or bool((radius > 0.0).any())  # a radius of 0 changes nothing
+    return (Unresolved(F, radius.unsqueeze(-1)),) if is_flat else ()
 
 
 def _contenders(gp: GaussianProcess) -> Tensor:
@@ -282,7 +284,7 @@ def _improve(
 
     def start(draws: int) -> tuple[Fantasies, Tensor]:
         count = unfinished.shape[1] + q
-        e = torch.stack([innovations(draws, count, seed) for seed in history.seeds]).to(best.device)
+        e = put(torch.stack([innovations(draws, count, seed) for seed in history.seeds]), best.device)
         return _beside(unfinished, gp, best, e)
 
     X = greedy(
@@ -317,8 +319,8 @@ def _thompson(known: Situation, gp: GaussianProcess, history: History, q: int) -
         pending = _pending(known, history)
         gp = gp.condition_on(pending, gp.marginals(pending)[0])
     proposals = []
-    for i, seed in enumerate(history.seeds):
-        one = torch.tensor([i], device=history.X.device)
+    places = torch.arange(len(history.X), device=history.X.device).split(1)
+    for seed, one in zip(history.seeds, places, strict=True):
         X, z, taken = known.X[one], known.z[one], known.taken[one]
         source = generator(seed, history.asked, 0)
         proposals.append(thompson(known.surface.rows(one), gp.select(one), X, z, taken, q, source))

@@ -3,11 +3,15 @@
 A method is a pure function of a `History`: of the seed, what was asked, told and is pending.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from bayesopt.device import put
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +26,7 @@ class History:
             results brought along, which come first, equally many in every study.
         std: known standard deviations of the outcomes `(b, n)`, nan where not known; None for none known.
         noisy: whether evaluating a configuration again may tell something new.
+        home: the same on the CPU, where the host can look at it; itself, if it is there.
     """
 
     X: Tensor
@@ -34,6 +39,51 @@ class History:
     at: Tensor
     std: Tensor | None = None
     noisy: bool = False
+    home: "History" = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        is_here = self.X.device.type == "cpu"
+        object.__setattr__(self, "home", self if is_here else self._map(lambda t: t.cpu()))
+
+    def _map(self, move: Callable[[Tensor], Tensor]) -> "History":
+        """Every tensor but `at` moved."""
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+        del values["at"]
+        return replace(self, **{k: move(v) for k, v in values.items() if isinstance(v, Tensor)})
+
+    def to(self, device: torch.device) -> "History":
+        """The same on a device; its home stays where it is."""
+        if device == self.X.device:
+            return self
+        there = object.__new__(History)
+        for each in fields(self):
+            value = getattr(self.home, each.name)
+            moves = isinstance(value, Tensor) and each.name != "at"
+            object.__setattr__(there, each.name, put(value, device) if moves else value)
+        return there
+
+    @classmethod
+    def stacked(cls, histories: Sequence["History"]) -> "History":
+        """Those of several studies in the same situation, on the CPU."""
+        first, *others = (history.home for history in histories)
+        if not others:
+            return first
+        names = [each.name for each in fields(cls) if isinstance(getattr(first, each.name), Tensor)]
+        joined = {name: torch.cat([getattr(h, name) for h in (first, *others)]) for name in names}
+        return replace(first, **joined, seeds=tuple(seed for h in histories for seed in h.seeds))
+
+    @cached_property
+    def succeeded(self) -> Tensor:
+        """Places of the k successes `(b, k)`, k the same for every study."""
+        return self._places(torch.isfinite(self.home.y))
+
+    @cached_property
+    def failed(self) -> Tensor:
+        """Places of the failures `(b, n - k)`."""
+        return self._places(~torch.isfinite(self.home.y))
+
+    def _places(self, mask: Tensor) -> Tensor:
+        return put(mask.nonzero()[:, 1].view(len(mask), -1), self.y.device)
 
     @property
     def foreign(self) -> int:
@@ -46,6 +96,8 @@ class History:
 
     def first(self, n: int) -> "History":
         """With the first n results, nothing pending."""
+        if self.home is not self:
+            return self.home.first(n).to(self.X.device)
         return replace(
             self,
             X=self.X[:, :n],
@@ -56,11 +108,6 @@ class History:
             at=self.at[:, :n],
             std=None if self.std is None else self.std[:, :n],
         )
-
-
-def rows_where(mask: Tensor, values: Tensor) -> Tensor:
-    """Entries `(b, k, ...)` of `values (b, n, ...)` where the mask `(b, n)` holds, k times in every row."""
-    return values[mask].view(len(mask), -1, *values.shape[2:])
 
 
 def generator(seed: int, *stream: int) -> torch.Generator:

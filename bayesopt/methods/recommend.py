@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bayesopt.acquisition.maximizer import take
-from bayesopt.methods.history import History, rows_where
+from bayesopt.methods.history import History
 from bayesopt.surrogates.model import Model
 from bayesopt.surrogates.outcomes import OutcomeScale
 from bayesopt.surrogates.prefixes import LARGEST_FIT, NO_CACHE, Cache, fit_surrogate
@@ -32,10 +32,9 @@ def lowest_mean(model: Model, history: History, eligible: Tensor, cache: Cache =
         history: each study with the same number > 0 of successes.
         eligible: which of the told ones may be chosen `(b, n)`, at least one of each study's successes.
     """
-    known = torch.isfinite(history.y)
     F = model.embedding(history.X, history.active)
-    F_known, y = rows_where(known, F), rows_where(known, history.y)
-    std = None if history.std is None else rows_where(known, history.std)
+    F_known, y = take(F, history.succeeded), take(history.y, history.succeeded)
+    std = None if history.std is None else take(history.std, history.succeeded)
     gp = fit_surrogate(model, F_known, y, cache, std)
     outcome = history.y.nan_to_num(nan=torch.inf).masked_fill(~eligible, torch.inf)
     near = outcome.topk(min(LARGEST_FIT, outcome.shape[-1]), -1, largest=False)

@@ -18,6 +18,7 @@ from bayesopt.acquisition.candidates import Draws, quasi_random
 from bayesopt.acquisition.fantasies import innovations
 from bayesopt.acquisition.maximizer import Effort, candidates, enumerated, polish, take
 from bayesopt.acquisition.surface import lengthscales
+from bayesopt.device import constant, put
 from bayesopt.methods.gp import Learnt, situate
 from bayesopt.methods.history import History, generator
 from bayesopt.methods.insight import mean_improvement
@@ -71,7 +72,7 @@ def draw_regret(learnt: Learnt, history: History) -> RegretDraws:
     F = torch.cat([best, *(torch.where(keep, F, best) for F, keep in groups)], 1)
     mu, covariance = gp.posterior(F)
     covariance.diagonal(dim1=-2, dim2=-1).add_(_NUGGET * gp.prior_variance.unsqueeze(-1))
-    e = torch.stack([innovations(DRAWS, F.shape[1], seed) for seed in history.seeds]).to(mu.device)
+    e = put(torch.stack([innovations(DRAWS, F.shape[1], seed) for seed in history.seeds]), mu.device)
     f = mu.unsqueeze(-1) + linalg.robust_cholesky(covariance) @ e
     first, lowest = (scale.outcome(values) for values in (f[:, 0], f.amin(1)))
     var = covariance.diagonal(dim1=-2, dim2=-1)
@@ -92,9 +93,9 @@ def _candidates(learnt: Learnt, history: History) -> tuple[tuple[Tensor, Tensor]
     """Snapped points with their activity: some that are spread over the space, some near the best ones."""
     space = learnt.model.space
     sources = [generator(seed, history.y.shape[1], 0, 1) for seed in history.seeds]
-    grid = enumerated(space)
+    grid = enumerated(space, learnt.X.device)
     if grid is not None:
-        X, active = (t.to(learnt.X.device).expand(len(sources), *t.shape) for t in grid)
+        X, active = (t.expand(len(sources), *t.shape) for t in grid)
         return (X, active), (X[:, :0], active[:, :0])
     known = situate(learnt, history, 1, False)
     draws = Draws.of(sources, space.dim, _EFFORT.sobol, _EFFORT.local, learnt.X.device)
@@ -112,6 +113,8 @@ def _candidates(learnt: Learnt, history: History) -> tuple[tuple[Tensor, Tensor]
 def _clouds(learnt: Learnt, centres: Tensor, U: Tensor) -> Tensor:
     """Points `(b, k c, d)` around centres `(b, c, d)`, at several distances; U `(b, k, d)` in [0, 1]."""
     length = lengthscales(learnt.outcomes, U.shape[-1]).clamp_max(1.0).unsqueeze(1)
-    distance = U.new_tensor(_DISTANCES).repeat(-(-U.shape[1] // len(_DISTANCES)))[: U.shape[1], None]
+    distance = constant(_DISTANCES, U.dtype, U.device).repeat(-(-U.shape[1] // len(_DISTANCES)))[
+        : U.shape[1], None
+    ]
     step = distance * (2.0 * U - 1.0) * length
     return (centres.unsqueeze(2) + step.unsqueeze(1)).flatten(1, 2).clamp(0.0, 1.0)

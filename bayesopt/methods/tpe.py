@@ -20,6 +20,7 @@ from bayesopt import bfgs
 from bayesopt.acquisition.distinct import untried
 from bayesopt.acquisition.maximizer import climbed_columns, enumerated, take
 from bayesopt.acquisition.surface import BELIEF_STRENGTH
+from bayesopt.device import constant, put, sure
 from bayesopt.methods.history import History, generator
 from bayesopt.space import Space
 from bayesopt.surrogates.bandwidths import magic_clip, neighbour_gap, scott
@@ -150,7 +151,7 @@ def density_ratio(space: Space, history: History, options: TPE = DEFAULT, sharp:
     both.
     """
     order = history.y.nan_to_num(nan=math.inf).argsort(dim=-1, stable=True)  # failures last, ties by age
-    succeeded = int(history.y[0].isfinite().sum())
+    succeeded = history.succeeded.shape[1]
     k = min(math.ceil(options.good_share * succeeded), options.most_good)
     good = _side(space, history, order[:, :k], _rank_weights(k), _gaps)
     rule = _gaps if sharp else scott
@@ -196,9 +197,9 @@ def _thinned(order: Tensor, most: int) -> tuple[Tensor, Tensor]:
 def _side(space: Space, history: History, index: Tensor, weight: Tensor, rule: Bandwidth) -> ParzenMixture:
     """The mixture over the trials `(b, n)` with weights `(n,)`, and the prior with weight 1."""
     X, active = take(history.X, index), take(history.active, index)
-    weight = weight.to(X).expand(index.shape)
+    weight = put(weight, X.device).expand(index.shape)
     scale = magic_clip(rule(X, active, weight).expand(X.shape), active)
-    categorical = torch.tensor(space.categorical, device=X.device)
+    categorical = constant(space.categorical, torch.bool, X.device)
     scale = torch.where(categorical, _choice_spread(space, active), scale)
     prior = X.new_full((len(X), 1, space.dim), 0.5)
     off = torch.zeros_like(prior, dtype=torch.bool)
@@ -213,7 +214,7 @@ def _choice_spread(space: Space, active: Tensor) -> Tensor:
 
     What counting gives: each of the L choices seen `1 / (n + 1)` times more than it was.
     """
-    levels = torch.tensor([float(count or 1) for count in space.levels], device=active.device).double()
+    levels = constant(tuple(float(count or 1) for count in space.levels), torch.float64, active.device)
     return levels / (levels + active.sum(1, keepdim=True) + 1.0)
 
 
@@ -221,9 +222,9 @@ def _candidates(
     ratio: Ratio, source: Sequence[torch.Generator], count: int, pool: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Snapped points `(b, m, d)`, `log l` and `log g` `(b, m)`: all of a small space, else draws from l."""
-    space, grid = ratio.space, enumerated(ratio.space)
+    space, grid = ratio.space, enumerated(ratio.space, ratio.liar_scale.device)
     if grid is not None:
-        X, active = (t.to(ratio.liar_scale.device).expand(len(source), *t.shape) for t in grid)
+        X, active = (t.expand(len(source), *t.shape) for t in grid)
         return X, *ratio.log_densities(X, active)
     if ratio.joint:
         X, active = space.snap(ratio.good.sample(count, source))
@@ -271,9 +272,9 @@ def _climbed(ratio: Ratio, X: Tensor, taken: Tensor) -> Tensor:
     would not gain after snapping, or not be new, stays where it is.
     """
     space, q = ratio.space, X.shape[1]
-    free = torch.tensor(climbed_columns(space), device=X.device)
-    if not ratio.joint or not bool(free.any()):
+    if not ratio.joint or not any(climbed_columns(space)):
         return X
+    free = constant(climbed_columns(space), torch.bool, X.device)
     bad = ratio.beside(X).bad
     own = torch.zeros(q, bad.log_weight.shape[1], dtype=torch.bool, device=X.device)
     own[:, -q:].fill_diagonal_(True)
@@ -331,7 +332,10 @@ def _repeats(codes: Tensor) -> Tensor:
 def _distinct(space: Space, X: Tensor, taken: Tensor, history: History) -> Tensor:
     """The proposals `(b, q, d)`, those known or repeated replaced by untried ones."""
     codes = _codes(X)
-    for i, slot in (_known(codes, taken) | _repeats(codes)).nonzero().tolist():
+    again = _known(codes, taken) | _repeats(codes)
+    if sure(~again):
+        return X
+    for i, slot in again.nonzero().tolist():
         others = torch.cat([history.known()[i], X[i]])
         X[i, slot] = untried(space, others, generator(history.seeds[i], history.asked, slot + 1), X[i, slot])
     return X

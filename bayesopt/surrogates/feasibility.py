@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from bayesopt.device import put
 from bayesopt.surrogates.gp import GaussianProcess, Optimum, fit_hyperparameters
 from bayesopt.surrogates.model import Model
 from bayesopt.surrogates.prefixes import LARGEST_FIT, NO_CACHE, Cache, rungs
@@ -18,35 +19,38 @@ def fit_feasibility(
     P is close to the share of successes so far, so that few failures change little; failures that no region
     explains end as label noise, and change nothing.
 
-    Args: F: features `(b, n, D)`; failed: mask `(b, n)`, both values in every row.
+    Args: F: features `(b, n, D)`; failed: mask `(b, n)` on the CPU, both values in every row.
     """
-    labels = torch.where(failed, 1.0, -1.0).to(F.dtype)
+    labels = put(torch.where(failed, 1.0, -1.0).to(F.dtype), F.device)
     mean, std = labels.mean(-1, keepdim=True), labels.std(-1, keepdim=True)
-    optimum = _fit_prefix(model, F, labels, cache)
+    optimum = _fit_prefix(model, F, labels, failed, cache)
     if labels.shape[1] > LARGEST_FIT:
         F, labels = _most_telling(F, labels)
     gp = GaussianProcess.of(model.kernel, optimum.theta, F, (labels - mean) / std)
     return gp, -mean / std
 
 
-def _fit_prefix(model: Model, F: Tensor, labels: Tensor, cache: Cache) -> Optimum:
+def _fit_prefix(model: Model, F: Tensor, labels: Tensor, failed: Tensor, cache: Cache) -> Optimum:
     """Fitted to the longest prefix of a fixed length; to everything where that is of one kind only."""
     length = max((length for length, _ in rungs(F.shape[1])), default=0)
-    prefix = labels[:, :length]
-    mixed = length > 0 and bool((prefix.amin(-1) < prefix.amax(-1)).all())
-    optimum = cache.get("failures", length) if mixed else None
+    mixed = _is_mixed(failed[:, :length])
+    all_mixed = bool(mixed.all())
+    optimum = cache.get("failures", length) if all_mixed else None
     if optimum is None:
-        each = [_fit_labels(model, F[i : i + 1], labels[i : i + 1], length) for i in range(len(F))]
+        lengths = [length if part else F.shape[1] for part in mixed.tolist()]
+        each = [_fit_labels(model, F[i : i + 1, :k], labels[i : i + 1, :k]) for i, k in enumerate(lengths)]
         optimum = Optimum(*map(torch.cat, zip(*each, strict=True)))
-        if mixed:  # else it depends on more than the prefix
+        if all_mixed:  # else it depends on more than the prefix
             cache.put("failures", length, optimum)
     return optimum
 
 
-def _fit_labels(model: Model, F: Tensor, labels: Tensor, length: int) -> Optimum:
-    prefix = labels[:, :length]
-    if length and prefix.amin() < prefix.amax():
-        F, labels = F[:, :length], prefix
+def _is_mixed(failed: Tensor) -> Tensor:
+    """Whether rows of `(b, n)` have both values, `(b,)`."""
+    return failed.any(-1) & ~failed.all(-1)
+
+
+def _fit_labels(model: Model, F: Tensor, labels: Tensor) -> Optimum:
     z = (labels - labels.mean(-1, keepdim=True)) / labels.std(-1, keepdim=True)
     return fit_hyperparameters(F, z, model.kernel, model.priors)
 

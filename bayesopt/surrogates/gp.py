@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from bayesopt import bfgs, linalg
+from bayesopt.device import put
 from bayesopt.kernels import Kernel
 from bayesopt.kernels.base import CrossCovariance, FeatureMap
 from bayesopt.surrogates.priors import Priors
@@ -213,7 +214,7 @@ class GaussianProcess:
 
         def normal(size: int) -> Tensor:
             draw = torch.randn(*self.theta.shape[:-1], size, count, generator=generator, dtype=torch.float64)
-            return draw.to(self.X.device)
+            return put(draw, self.X.device)
 
         w = normal(at_data.shape[-1])  # (*b, c, s)
         e = _ridge(self.noise, self.known).sqrt()[..., None] * normal(self.y.shape[-1])  # (*b, n, s)

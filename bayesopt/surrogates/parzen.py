@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from bayesopt.device import entries, put
 from bayesopt.space import Space
 from bayesopt.surrogates.parzen_kernels import Columns
 
@@ -60,7 +61,7 @@ class ParzenMixture:
 
     def joined(self, other: "ParzenMixture", share: float) -> "ParzenMixture":
         """`(1 - share) self + share other`: how pending configurations enter."""
-        weights = self.log_weight.new_tensor([1.0 - share, share]).log()
+        weights = put(torch.tensor([1.0 - share, share], dtype=torch.float64).log(), self.centre.device)
         pairs = {
             field.name: torch.cat([getattr(self, field.name), getattr(other, field.name)], 1)
             for field in fields(self)
@@ -85,7 +86,7 @@ class ParzenMixture:
     def log_density(self, X: Tensor, active: Tensor) -> Tensor:
         """`log p(x)` at snapped points `(b, m, d)` with their activity, shape `(b, m)`."""
         features = self.columns.features(X, active)
-        chunk = max(1, _CHUNK_ENTRIES // self.log_weight.numel())
+        chunk = max(1, entries(_CHUNK_ENTRIES, features) // self.log_weight.numel())
         parts = [_log_sum(self._joint(part, self.log_weight)) for part in features.split(chunk, -2)]
         return torch.cat(parts, -1)
 
@@ -193,7 +194,7 @@ def _log_sum(logs: Tensor) -> Tensor:
 def _uniforms(count: int, width: int, generators: Sequence[torch.Generator], device: torch.device) -> Tensor:
     """Uniforms `(b, count, width)`, drawn on the CPU: the same ones in a batch as alone, on any device."""
     rows = [torch.rand(count, width, generator=g, dtype=torch.float64) for g in generators]
-    return torch.stack(rows).to(device)
+    return put(torch.stack(rows), device)
 
 
 def _inverse(mass: Tensor, row: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:

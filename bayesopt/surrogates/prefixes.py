@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from bayesopt.device import sure
 from bayesopt.surrogates.gp import HEAT, GaussianProcess, Optimum, fit_hyperparameters
 from bayesopt.surrogates.model import Model
 from bayesopt.surrogates.outcomes import half_rank, half_rank_std
@@ -119,11 +120,11 @@ def _fit_all(model: Model, F: Tensor, z: Tensor, variance: Tensor | None, warm: 
     Study by study: one that breaks down does not change what its neighbours in the batch get.
     """
     optimum = fit_hyperparameters(F, z, model.kernel, model.priors, None, warm, known=variance)
-    if warm is None or bool(torch.isfinite(optimum.value).all()):
+    if warm is None or sure(torch.isfinite(optimum.value)):
         return optimum
     log.warning("the fit broke down from its warm start; refitting from the prior")
     optimum = _where_finite(optimum, fit_hyperparameters(F, z, model.kernel, model.priors, known=variance))
-    if bool(torch.isfinite(optimum.value).all()):
+    if sure(torch.isfinite(optimum.value)):
         return optimum
     log.warning("the fit broke down from the prior too; keeping the last good hyper-parameters")
     return _where_finite(optimum, warm)

@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from bayesopt import bfgs, linalg
+from bayesopt.device import put
 
 #: Points a model with p coefficients needs, over p, and how many nearby ones it is fitted to.
 _ENOUGH_DIAGONAL, _ENOUGH_FULL, _NEIGHBOURS = 1.3, 1.15, 1.5
@@ -74,13 +76,12 @@ class Quadratic:
         centre = X.gather(1, best[..., None].expand(-1, -1, d))
         half = 0.5 * y  # the largest floats are an infinity apart
         offsets, above, by_value = X - centre, half - half.gather(1, best), _ranks(y)
-        scaled = offsets
-        for _ in range(rounds):
+        for round_ in range(rounds):
+            scaled = offsets @ model._metric() if round_ else offsets
             distance = _ranks(scaled.square().sum(-1))
             near = (distance + by_value).argsort(dim=-1, stable=True)[:, :count]
             V = offsets.gather(1, near[..., None].expand(-1, -1, d))
             model = cls._through(centre[:, 0], V, above.gather(1, near), full)
-            scaled = offsets @ model._metric()
         return model
 
     @classmethod
@@ -139,7 +140,7 @@ class Quadratic:
         The design for a quadratic: both ways along the axes of z and, if there are mixed terms, halfway
         between any two of them.
         """
-        Z = _design(self.g.shape[-1], self.is_full).to(self.g) * reach[:, None, None]
+        Z = _design(self.g.shape[-1], self.is_full, self.g.device) * reach[:, None, None]
         X = self.centre.unsqueeze(1) + Z @ self.A.mT
         inside = ((X >= 0.0) & (X <= 1.0)).all(-1)
         X = X.clamp(0.0, 1.0)
@@ -218,14 +219,15 @@ def _axes(V: Tensor, full: bool) -> tuple[Tensor, Tensor]:
     return vectors * root, (vectors / root).mT
 
 
-def _design(d: int, full: bool) -> Tensor:
+@lru_cache(maxsize=64)
+def _design(d: int, full: bool, device: torch.device) -> Tensor:
     """Directions of unit length `(r, d)`."""
     axes = torch.eye(d, dtype=torch.float64)
     design = [axes, -axes]
     if full:
         i, j = torch.triu_indices(d, d, 1)
         design += [s * (axes[i] + t * axes[j]) / math.sqrt(2.0) for s in (1.0, -1.0) for t in (1.0, -1.0)]
-    return torch.cat(design)
+    return put(torch.cat(design), device)
 
 
 def _ranks(values: Tensor) -> Tensor:
