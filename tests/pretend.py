@@ -5,10 +5,10 @@
     assert not gpu.stalls
 
 What a GPU refuses raises here too: operations between devices, `numpy()`. What makes the host wait for it is
-written down, with the line of the engine: values that the host reads (`item`, `bool`, `tolist`, `cpu`), shapes
-that depend on values (boolean masks, `nonzero`), checks inside of routines (`eigh`), and copies from pageable
-memory, which `torch.tensor(..., device="cuda")` and indexing with a list are as well. It is what
-`torch.cuda.set_sync_debug_mode` reports on a real one, and `test_device.py` compares the two where there is one.
+written down, with the line of the engine: values that the host reads (`item`, `bool`, `tolist`, `cpu`),
+shapes that depend on values (boolean masks, `nonzero`), checks inside of routines (`eigh`), and copies from
+pageable memory, which `torch.tensor(..., device="cuda")` and indexing with a list are as well. It is what
+`torch.cuda.set_sync_debug_mode` reports on a real one.
 
 The arithmetic is the CPU's, so results are equal to the last bit. What it cannot show: what is fast or slow,
 streams, and where CUDA's own kernels differ.
@@ -87,7 +87,7 @@ class Gpu(TorchDispatchMode):
     """What happens on the device, while it is there.
 
     Attributes:
-        stalls: what made the host wait; uploads: copies from the host that did not.
+        stalls: what made the host wait; copies: what went from or to it without that.
         largest: bytes of the largest tensor that an operation returned.
         memory: bytes that it may return before the device is out of memory.
     """
@@ -100,7 +100,7 @@ class Gpu(TorchDispatchMode):
     def clear(self) -> None:
         """Forget what happened."""
         self.stalls: list[Event] = []
-        self.uploads: list[Event] = []
+        self.copies: list[Event] = []
         self.largest = 0
 
     def counted(self) -> Counter[Event]:
@@ -164,7 +164,7 @@ class Gpu(TorchDispatchMode):
         if was_here == (to_here if target is None else isinstance(target, OnDevice)):
             return
         if kwargs.get("non_blocking", target is not None and len(args) > 2 and args[2]):
-            self.uploads.append(Event("upload", _place()))
+            self.copies.append(Event("copy", _place()))
         else:
             self._stall("download" if was_here else "upload")
 

@@ -6,6 +6,7 @@ A method is a pure function of a `History`: of the seed, what was asked, told an
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,19 +48,23 @@ class History:
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> "History":
         """Every tensor but `at` moved."""
-        values = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
-        del values["at"]
-        return replace(self, **{k: move(v) for k, v in values.items() if isinstance(v, Tensor)})
+        moved: dict[str, Any] = {name: move(getattr(self, name)) for name in self._names()}
+        return replace(self, **moved)
+
+    def _names(self) -> list[str]:
+        """Of the tensors that live on the device."""
+        names = ("X", "active", "y", "X_pending", "active_pending", "std")
+        return [name for name in names if getattr(self, name) is not None]
 
     def to(self, device: torch.device) -> "History":
         """The same on a device; its home stays where it is."""
         if device == self.X.device:
             return self
-        there = object.__new__(History)
+        there = object.__new__(History)  # not by `replace`, which would fetch a home of its own
         for each in fields(self):
-            value = getattr(self.home, each.name)
-            moves = isinstance(value, Tensor) and each.name != "at"
-            object.__setattr__(there, each.name, put(value, device) if moves else value)
+            object.__setattr__(there, each.name, getattr(self.home, each.name))
+        for name in self._names():
+            object.__setattr__(there, name, put(getattr(self.home, name), device))
         return there
 
     @classmethod
@@ -68,8 +73,8 @@ class History:
         first, *others = (history.home for history in histories)
         if not others:
             return first
-        names = [each.name for each in fields(cls) if isinstance(getattr(first, each.name), Tensor)]
-        joined = {name: torch.cat([getattr(h, name) for h in (first, *others)]) for name in names}
+        names = [*first._names(), "at"]
+        joined: dict[str, Any] = {n: torch.cat([getattr(h, n) for h in (first, *others)]) for n in names}
         return replace(first, **joined, seeds=tuple(seed for h in histories for seed in h.seeds))
 
     @cached_property

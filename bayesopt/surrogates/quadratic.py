@@ -76,12 +76,16 @@ class Quadratic:
         centre = X.gather(1, best[..., None].expand(-1, -1, d))
         half = 0.5 * y  # the largest floats are an infinity apart
         offsets, above, by_value = X - centre, half - half.gather(1, best), _ranks(y)
-        for round_ in range(rounds):
-            scaled = offsets @ model._metric() if round_ else offsets
+
+        def nearest(scaled: Tensor) -> "Quadratic":
             distance = _ranks(scaled.square().sum(-1))
             near = (distance + by_value).argsort(dim=-1, stable=True)[:, :count]
             V = offsets.gather(1, near[..., None].expand(-1, -1, d))
-            model = cls._through(centre[:, 0], V, above.gather(1, near), full)
+            return cls._through(centre[:, 0], V, above.gather(1, near), full)
+
+        model = nearest(offsets)
+        for _ in range(rounds - 1):
+            model = nearest(offsets @ model._metric())
         return model
 
     @classmethod
