@@ -18,7 +18,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -48,6 +47,7 @@ _READS = {
 }
 _INDEXING = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_}
 _COPIES = {aten._to_copy, aten.copy_}
+_WATCHED = _READS.keys() | _INDEXING | _COPIES
 
 
 class OnDevice(Tensor):
@@ -58,7 +58,7 @@ class OnDevice(Tensor):
     @staticmethod
     def __new__(cls, held: Tensor) -> "OnDevice":
         made = Tensor._make_wrapper_subclass(
-            cls, held.size(), held.stride(), held.storage_offset(), dtype=held.dtype, device=_device()
+            cls, held.size(), held.stride(), held.storage_offset(), dtype=held.dtype, device=DEVICE
         )
         made.held = held
         return made
@@ -107,18 +107,22 @@ class Gpu(TorchDispatchMode):
         """How often each stall happened."""
         return Counter(self.stalls)
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def run(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """One operation of torch."""
         kwargs = dict(kwargs or {})
+        tensors = [*_tensors(args), *_tensors(kwargs.values())]
+        known = {id(t.held): t for t in tensors if type(t) is OnDevice}
         target = kwargs.get("device")
-        known = {id(t.held): t for t in _tensors((args, kwargs)) if isinstance(t, OnDevice)}
         to_here = bool(known) if target is None else torch.device(target).type == _NAME
         if not known and not to_here:
             return func(*args, **kwargs)
-        self._note(func, args, kwargs, to_here)
+        packet = func.overloadpacket
+        if packet in _WATCHED or len(known) != len(tensors):
+            self._note(func, args, kwargs, [t for t in tensors if type(t) is not OnDevice], to_here)
         if target is not None:
             kwargs["device"] = _CPU
-        out = func(*_held(args), **_held(kwargs))
-        if func.overloadpacket is aten.copy_:
+        out = func(*_held(args), **{name: _held(each) for name, each in kwargs.items()})
+        if packet is aten.copy_:
             return args[0]
         return self._wrapped(out, known) if to_here else out
 
@@ -136,15 +140,14 @@ class Gpu(TorchDispatchMode):
             raise torch.OutOfMemoryError(f"tried to allocate {size} bytes")
         return OnDevice(out)
 
-    def _note(self, func: Any, args: Any, kwargs: Any, to_here: bool) -> None:
-        """Write down what stalls, refuse what mixes devices."""
+    def _note(self, func: Any, args: Any, kwargs: Any, others: list[Tensor], to_here: bool) -> None:
+        """Write down what stalls, refuse what mixes devices; others are tensors of the CPU."""
         packet = func.overloadpacket
-        if packet in _READS:
-            self._stall(_READS[packet])
         if packet in _COPIES:
             self._note_copy(packet, args, kwargs, to_here)
             return
-        others = [t for t in _tensors((args, kwargs)) if not isinstance(t, OnDevice)]
+        if packet in _READS:
+            self._stall(_READS[packet])
         if packet in _INDEXING:
             index = [t for t in args[1] if t is not None]
             if any(t.dtype == torch.bool for t in index):
@@ -160,7 +163,7 @@ class Gpu(TorchDispatchMode):
 
     def _note_copy(self, packet: Any, args: Any, kwargs: Any, to_here: bool) -> None:
         source, target = (args[1], args[0]) if packet is aten.copy_ else (args[0], None)
-        was_here = isinstance(source, OnDevice)
+        was_here = type(source) is OnDevice
         if was_here == (to_here if target is None else isinstance(target, OnDevice)):
             return
         if kwargs.get("non_blocking", target is not None and len(args) > 2 and args[2]):
@@ -172,21 +175,25 @@ class Gpu(TorchDispatchMode):
         self.stalls.append(Event(kind, _place()))
 
 
-def _tensors(tree: Any) -> Iterator[Tensor]:
+# Torch would wrap a method of this name in what loads its compiler, for seconds.
+Gpu.__torch_dispatch__ = Gpu.run  # type: ignore[method-assign]
+
+
+def _tensors(tree: Any) -> list[Tensor]:
     """All tensors among arguments."""
-    for each in tree.values() if isinstance(tree, dict) else tree:
+    found = []
+    for each in tree:
         if isinstance(each, Tensor):
-            yield each
-        elif isinstance(each, list | tuple | dict):
-            yield from _tensors(each)
+            found.append(each)
+        elif isinstance(each, list | tuple):
+            found += _tensors(each)
+    return found
 
 
 def _held(tree: Any) -> Any:
     """Arguments with the CPU's tensors."""
-    if isinstance(tree, OnDevice):
+    if type(tree) is OnDevice:
         return tree.held
-    if isinstance(tree, dict):
-        return {name: _held(each) for name, each in tree.items()}
     return type(tree)(map(_held, tree)) if isinstance(tree, list | tuple) else tree
 
 
@@ -201,14 +208,17 @@ def _place() -> str:
     return "outside the engine"
 
 
-@lru_cache(maxsize=1)
-def _device() -> torch.device:
-    """The device, made known to torch, once a process."""
+def _known() -> torch.device | None:
+    """The device, made known to torch; None if this one cannot pretend, or need not."""
     make_known = getattr(backend_registration, "_setup_privateuseone_for_python_backend", None)
     if make_known is None or torch.cuda.is_available():
-        pytest.skip("this torch cannot pretend, or need not: there is a GPU")
+        return None
     make_known(_NAME)
     return torch.device(_NAME, 0)
+
+
+#: Made known when this is imported: later torch's autograd has counted the devices there are.
+DEVICE = _known()
 
 
 def _copied(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -228,13 +238,15 @@ def _new(like: Tensor, data: Any, **kwargs: Any) -> Tensor:
 @contextmanager
 def gpu(memory: float = float("inf")) -> Iterator[Gpu]:
     """A machine with a GPU, which is out of memory for a tensor of more bytes than these."""
-    device, lifts = _device(), torch._C._only_lift_cpu_tensors()
+    if DEVICE is None:
+        pytest.skip("torch cannot pretend, or there is a real GPU")
+    lifts = torch._C._only_lift_cpu_tensors()
     torch._C._set_only_lift_cpu_tensors(True)
     try:
         with (
             patch.object(torch, "tensor", _copied(torch.tensor)),
             patch.object(Tensor, "new_tensor", _new),
-            Gpu(device, memory) as found,
+            Gpu(DEVICE, memory) as found,
         ):
             yield found
     finally:
