@@ -11,14 +11,23 @@ it waits until everything queued has been computed, and the device then waits fo
 On the CPU a look costs nothing and saves work, and all of these look at once. Nothing here changes a result.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+log = logging.getLogger("bayesopt")
+
+T = TypeVar("T")
+
+#: Shares of the usual chunks that are tried in turn where memory is short.
+SHARES = (1.0, 0.5, 0.25, 0.125)
 
 #: How many values that a `Watch` was given it does not look at yet: as many steps as the device has queued.
 LAG = 2
@@ -61,6 +70,24 @@ def sparing(share: float) -> Iterator[None]:
         yield
     finally:
         _share.reset(token)
+
+
+def within_memory(compute: Callable[[], T], share: float = 1.0) -> tuple[T | None, float]:
+    """`compute()` in chunks that fit into memory, and the share of the usual ones that they are.
+
+    Begins with a share; None and 0 if the smallest ones do not fit.
+    """
+    for smaller in SHARES:
+        if smaller > share:
+            continue
+        try:
+            with sparing(smaller):
+                return compute(), smaller
+        except torch.OutOfMemoryError as error:
+            log.info("out of memory with %g of the usual chunks (%s)", smaller, error)
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()  # after the except clause, whose traceback holds tensors
+    return None, 0.0
 
 
 def sure(flag: Tensor) -> bool:

@@ -103,6 +103,7 @@ class Explanation:
         prediction, fit: of the Gaussian process, as soon as two outcomes differ.
         density_ratio: of the tree-structured Parzen estimator: how many times denser good results are there
             than bad ones.
+        device, device_reason: where a model was asked, as torch calls it, and why there, in words.
     """
 
     method: str
@@ -112,11 +113,14 @@ class Explanation:
     prediction: Prediction | None = None
     fit: Fit | None = None
     density_ratio: float | None = None
+    device: str = ""
+    device_reason: str = ""
 
     def describe(self) -> str:
         """Everything as lines of text."""
         lines = [f"next: {self.method}" + (f", {self.arm}" if self.arm not in ("", self.method) else "")]
         lines += [f"  {text}" for text in (self.reason, ARMS.get(self.arm)) if text]
+        lines += [f"  on {self.device}: {self.device_reason}"] if self.device else []
         if self.config is not None:
             lines += ["configuration", *_table({name: _text(value) for name, value in self.config.items()})]
         if self.prediction is not None and self.fit is not None:

@@ -25,7 +25,8 @@ from bayesopt import linalg
 from bayesopt.acquisition import ACQUISITIONS
 from bayesopt.acquisition.distinct import is_taken, untried
 from bayesopt.acquisition.surface import lengthscales
-from bayesopt.device import put, settled
+from bayesopt.calibration import CPU, Placement, place
+from bayesopt.device import put, settled, within_memory
 from bayesopt.explanation import Explanation, Fit, Prediction, Regret
 from bayesopt.methods.choice import Choice, choose
 from bayesopt.methods.cmaes import check_cmaes, propose_cmaes
@@ -35,8 +36,8 @@ from bayesopt.methods.grid import check_grid, propose_grid
 from bayesopt.methods.history import History, generator
 from bayesopt.methods.insight import arm_of, forecast, noise_deviation
 from bayesopt.methods.quasi_random import design_size, random_point, sobol_point
-from bayesopt.methods.recommend import lowest_mean
-from bayesopt.methods.regret import draw_regret
+from bayesopt.methods.recommend import Chosen, lowest_mean
+from bayesopt.methods.regret import RegretDraws, draw_regret
 from bayesopt.methods.tpe import log_ratio, propose_tpe
 from bayesopt.space import Space
 from bayesopt.surrogates.gp import Optimum
@@ -117,18 +118,23 @@ class _SharedWarmStarts:
 
     studies: "Sequence[Optimizer]"
     numbers: list[dict[str, np.ndarray]]  # of the trials of each history, by study and kind
+    device: torch.device
 
     @classmethod
-    def of(cls, studies: "Sequence[Optimizer]") -> "_SharedWarmStarts":
-        """Those of the histories as they are."""
+    def of(cls, studies: "Sequence[Optimizer]", device: torch.device) -> "_SharedWarmStarts":
+        """Those of the histories as they are, for a fit on a device."""
         rows = [study._results.rows for study in studies]
-        return cls(studies, [{"outcomes": r.number[np.isfinite(r.y)], "failures": r.number} for r in rows])
+        numbers = [{"outcomes": r.number[np.isfinite(r.y)], "failures": r.number} for r in rows]
+        return cls(studies, numbers, device)
 
     def get(self, kind: str, length: int) -> Optimum | None:
         pairs = zip(self.studies, self.numbers, strict=True)
         found = [study._warm.get(kind, length, numbers[kind]) for study, numbers in pairs]
         known = [optimum for optimum in found if optimum is not None]
-        return Optimum(*map(torch.stack, zip(*known, strict=True))) if len(known) == len(found) else None
+        if len(known) < len(found):
+            return None
+        # A study that outgrows the CPU takes what it has learnt there along.
+        return Optimum(*(torch.stack(part).to(self.device) for part in zip(*known, strict=True)))
 
     def put(self, kind: str, length: int, optimum: Optimum, /) -> None:
         for study, order, *row in zip(self.studies, self.numbers, *optimum, strict=True):
@@ -160,7 +166,10 @@ class Optimizer:
             (the acquisition, averaged over drawn outcomes of everything unfinished; with "log_ei" it is
             qLogEI), "ucb_pe" (confidence bound and pure exploration in turns), "thompson" (each proposal
             minimises its own draw from the posterior), or "auto".
-        device: "auto", "cpu", "cuda", "cuda:1"; "auto" is the CPU until a measured crossover says otherwise.
+        device: "cpu", "cuda", "cuda:1", or "auto": at each ask the quicker one for so many results, proposals
+            and studies, as measured once on this machine; see `bayesopt.calibration`. CPU and GPU agree to
+            rounding, which a search can amplify; on either, proposals are a function of the seed and the
+            history. A GPU with too little memory for a study is given up for the CPU, with a warning.
         maximize: whether larger outcomes are better.
         max_pending_age: forget a pending configuration once this many others have been asked for after it;
             never, if None.
@@ -209,7 +218,8 @@ class Optimizer:
                 f"batch='qlogei' averages an improvement over what is unfinished; with "
                 f"acquisition={self._acquisition!r} use batch='ucb_pe', 'thompson' or 'auto'"
             )
-        self._device = _resolve_device(device)
+        self._device = _resolve_device(device)  # None to choose at each ask
+        self._share = 1.0  # of the usual chunks, which fits into the memory of the device; 0 if none does
         self._maximize = bool(maximize)
         self._max_pending_age = None if max_pending_age is None else _checked_age(max_pending_age)
         self._deterministic = _checked_deterministic(deterministic)
@@ -285,9 +295,13 @@ class Optimizer:
             return Recommendation(dict(best.config), best.value, 0.0)
         rows = self._results.rows
         pruned = np.array([self._trials[i].pruned for i in rows.number], dtype=bool)
-        eligible = put(torch.from_numpy(~pruned)[None], self._device)
-        warm = _SharedWarmStarts.of([self])
-        place, value, std = lowest_mean(self._model(), self._history_there(), eligible, warm)
+        eligible = torch.from_numpy(~pruned)[None]
+
+        def choose(device: torch.device) -> Chosen:
+            history, warm = self._history().to(device), _SharedWarmStarts.of([self], device)
+            return lowest_mean(self._model(device), history, put(eligible, device), warm)
+
+        place, value, std = self._computed(choose)
         config = self._trials[int(rows.number[int(place)])].config
         return Recommendation(dict(config), float(-value if self._maximize else value), float(std))
 
@@ -343,18 +357,20 @@ class Optimizer:
             return Explanation(*choice)
         learnt = self._learnt() if self._method_now() == "gp" else None
         twin = self._twin()
-        history = twin._history_there()
+        history = twin._history()
         ask_together([twin], 1)
-        return self._explained(choice, twin._pending[-1], history, learnt)
+        explanation = self._explained(choice, twin._pending[-1], history, learnt)
+        if twin._pending[-1].source not in _ON_DEVICE:
+            return explanation
+        device, reason = self._place()
+        return replace(explanation, device=str(device), device_reason=reason)
 
     def _explained(
         self, choice: Choice, asked: _Asked, history: History, learnt: Learnt | None
     ) -> Explanation:
         """Of the proposal that a history before it has led to."""
         explanation = Explanation(*choice, asked.source, dict(asked.config))
-        X, active = (
-            put(torch.from_numpy(part)[None, None], self._device) for part in (asked.row, asked.active)
-        )
+        X, active = (torch.from_numpy(part)[None, None] for part in (asked.row, asked.active))
         if asked.source == "tpe":
             ratio = min(float(log_ratio(self.space, history, X)), _LARGEST_EXPONENT)
             return replace(explanation, arm="density ratio", density_ratio=math.exp(ratio))
@@ -362,7 +378,9 @@ class Optimizer:
             return explanation
         if asked.source == "gp":
             setting = ACQUISITIONS[self._acquisition], self._batch, self._method == "auto"
-            explanation = replace(explanation, arm=arm_of(learnt, history, X[0, 0], *setting))
+            there = learnt.X.device
+            arm = arm_of(learnt, history.to(there), put(X[0, 0], there), *setting)
+            explanation = replace(explanation, arm=arm)
         if not self._outcomes_differ():
             return explanation
         return replace(explanation, prediction=self._predictions(learnt, X, active)[0], fit=self._fit(learnt))
@@ -425,8 +443,7 @@ class Optimizer:
             if not self._outcomes_differ():
                 raise LookupError("nothing to predict from: tell at least two outcomes that differ first")
             X, active = self.space.encode(several)
-            device = self._device
-            predictions = self._predictions(self._learn(), put(X[None], device), put(active[None], device))
+            predictions = self._predictions(self._learn(), X[None], active[None])
         return predictions[0] if isinstance(configs, Mapping) else predictions
 
     def regret(self) -> Regret | None:
@@ -476,13 +493,17 @@ class Optimizer:
         return self._regrets[key]
 
     def _drawn_regret(self, told: int) -> Regret | None:
-        history = self._history_there().first(told)
+        history = self._history().first(told)
+
+        def draw(device: torch.device) -> RegretDraws:
+            latest = self._latest if told == len(self._trials) else None
+            learnt = self._learn_from(history, device) if latest is None else latest
+            return draw_regret(learnt, history.to(learnt.X.device))
+
         try:
             if told == len(self._trials):
-                learnt = self._learn()
-            else:
-                learnt = learn(self._model(), history, _SharedWarmStarts.of([self]))
-            found = draw_regret(learnt, history)
+                self._learn()
+            found = self._computed(draw)
         except linalg.LinAlgError as error:
             log.warning("Gaussian process failed (%s); the regret is not known", error)
             return None
@@ -499,8 +520,11 @@ class Optimizer:
     def _learn(self) -> Learnt:
         """What the Gaussian process makes of the history; kept until something is told."""
         if self._latest is None:
-            self._latest = learn(self._model(), self._history_there(), _SharedWarmStarts.of([self]))
+            self._latest = self._computed(partial(self._learn_from, self._history()))
         return self._latest
+
+    def _learn_from(self, history: History, device: torch.device) -> Learnt:
+        return learn(self._model(device), history.to(device), _SharedWarmStarts.of([self], device))
 
     def _learnt(self) -> Learnt | None:
         """The Gaussian process of what was told; None before the first success, or where it breaks down."""
@@ -513,7 +537,8 @@ class Optimizer:
             return None
 
     def _predictions(self, learnt: Learnt, X: Tensor, active: Tensor) -> list[Prediction]:
-        """Of encoded configurations `(1, m, d)`, in the user's sign."""
+        """Of encoded configurations `(1, m, d)` on the CPU, in the user's sign."""
+        X, active = (put(part, learnt.X.device) for part in (X, active))
         median, low, high, *rest = (each[0].cpu() for each in forecast(learnt, X, active))
         if self._maximize:
             median, low, high = -median, -high, -low
@@ -710,7 +735,7 @@ class Optimizer:
             )
         loaded = Optimizer(
             self.space, seed=state["seed"], method=state["method"], acquisition=state["acquisition"],
-            batch=state["batch"], device=self._device, maximize=state["maximize"],
+            batch=state["batch"], device=self._device or "auto", maximize=state["maximize"],
             max_pending_age=state["max_pending_age"], deterministic=state["deterministic"],
         )  # fmt: skip
         try:
@@ -787,10 +812,6 @@ class Optimizer:
 
     # ------------------------------------------------------------------------------------------ history
 
-    def _history_there(self) -> History:
-        """The history where it is computed with."""
-        return self._history().to(self._device)
-
     def _history(self) -> History:
         """What is known, on the CPU."""
         told = self._results.rows
@@ -809,9 +830,33 @@ class Optimizer:
             self._may_repeat(),
         )
 
-    def _model(self) -> Model:
+    def _place(self, q: int = 1, studies: int = 1) -> Placement:
+        """Where q proposals for each of so many studies like this one are computed, and why."""
+        if not self._share:
+            return Placement(CPU, "the GPU has too little memory for this study")
+        if self._method_now() not in _ON_DEVICE:
+            return Placement(CPU, "this method has no use for a GPU")
+        if self._device is not None:
+            return Placement(self._device, f"device={str(self._device)!r} was asked for")
+        if self._method_now() != "gp":
+            return Placement(CPU, "an ask of this method is too short for a GPU")
+        return place(len(self._trials), q, studies)
+
+    def _computed(self, compute: Callable[[torch.device], R], q: int = 1, studies: int = 1) -> R:
+        """`compute(device)` where it is quickest; in smaller chunks or on the CPU where memory is short."""
+        device = self._place(q, studies).device
+        if device.type == "cpu":
+            return compute(device)
+        found, self._share = within_memory(partial(compute, device), self._share)
+        if found is not None:
+            return found
+        log.warning("%s has too little memory for this study; it continues on the CPU", device)
+        self._latest = None
+        return compute(CPU)
+
+    def _model(self, device: torch.device) -> Model:
         exact = self._deterministic is True
-        return Model.of(self.space, self._device, warp=self._method == "auto", exact=exact)
+        return Model.of(self.space, device, warp=self._method == "auto", exact=exact)
 
     def _has_std(self) -> bool:
         return bool(np.isfinite(self._results.rows.std).any())
@@ -941,10 +986,12 @@ def _ask_modelled(studies: Sequence[Optimizer], method: str, q: int) -> list[lis
     """Proposals of a method for studies with equally long histories; quasi-random ones if it breaks down."""
     space = studies[0].space
     history = History.stacked([study._history() for study in studies])
-    if method in _ON_DEVICE:
-        history = history.to(studies[0]._device)
+
+    def propose(device: torch.device) -> Tensor:
+        return settled(partial(_propose, studies, method, history.to(device), q))
+
     try:
-        X = settled(partial(_propose, studies, method, history, q))
+        X = studies[0]._computed(propose, q, len(studies))
     except linalg.LinAlgError as error:
         log.warning("Gaussian process failed (%s); proposing quasi-random configurations instead", error)
         return [
@@ -962,11 +1009,14 @@ def _propose(studies: Sequence[Optimizer], method: str, history: History, q: int
 
 def _propose_gp(studies: Sequence[Optimizer], history: History, q: int) -> Tensor:
     first = studies[0]
-    acquisition, cache = ACQUISITIONS[first._acquisition], _SharedWarmStarts.of(studies)
+    device = history.X.device
+    acquisition, cache = ACQUISITIONS[first._acquisition], _SharedWarmStarts.of(studies, device)
     local = first._method == "auto"
     learnt = first._latest if len(studies) == 1 else None
+    if learnt is not None and learnt.X.device != device:  # it was enough for one, and now there are many
+        learnt = None
     return propose_gp(
-        first._model(), history, q, acquisition, first._batch, cache, local=local, learnt=learnt
+        first._model(device), history, q, acquisition, first._batch, cache, local=local, learnt=learnt
     )
 
 
@@ -1083,9 +1133,10 @@ def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> str:
     return str(value)
 
 
-def _resolve_device(device: str | torch.device) -> torch.device:
+def _resolve_device(device: str | torch.device) -> torch.device | None:
+    """None for "auto"."""
     if device == "auto":
-        return torch.device("cpu")
+        return None
     try:
         resolved = torch.device(device)
         torch.zeros(1, device=resolved)

@@ -35,7 +35,7 @@ LAYERS = (
     ("acquisition",),
     ("methods",),
     ("trials",),
-    ("explanation",),
+    ("explanation", "calibration"),
     ("optimizer",),
     ("replicates",),
     ("workers",),

@@ -62,7 +62,7 @@ CASES = {
     "local arms": (SMOOTH, 8, {"asks": 4}),
     "prefixes": (SMOOTH, 12, {"asks": 1, "method": "gp"}),
     "mixed": (MIXED, 8, {"asks": 1}),
-    "conditional, failures": (NESTED, 8, {"fails": True}),
+    "conditional, failures": (NESTED, 8, {"fails": True, "asks": 1}),
     "enumerated": (SMALL, 8, {}),
     "noise told": (SMALL, 9, {"std": 0.1}),
     "noise declared": (SMOOTH, 8, {"deterministic": False}),
@@ -127,7 +127,7 @@ def test_looking_later_changes_last_digits_at_most(lag, monkeypatch):
     )
 
 
-# ------------------------------------------------------------------------------------------ how often it waits
+# ---------------------------------------------------------------------------------------- how often it waits
 
 #: What an ask may wait for: its result, and routines that check theirs inside.
 ASK = Counter({("download", "device.py:settled"): 1})
@@ -204,7 +204,7 @@ def test_cuda_itself_counts_no_more(space):
     assert all(1 <= len(each) <= 6 for each in waits()), waits()
 
 
-# ---------------------------------------------------------------------------------------- looking, and not looking
+# ---------------------------------------------------------------------------------- looking, and not looking
 
 
 def test_sure_looks_on_the_cpu_and_outside_of_settled():
@@ -288,7 +288,7 @@ def test_chunks_are_wider_on_a_device_and_smaller_where_memory_is_short(device):
         assert entries(1, torch.zeros(1)) == 1
 
 
-# --------------------------------------------------------------------------------------------- the pretend device
+# ---------------------------------------------------------------------------------------- the pretend device
 
 
 def test_a_pretend_device_refuses_what_a_gpu_does():
