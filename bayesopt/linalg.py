@@ -62,7 +62,15 @@ def lower_inverse(L: Tensor) -> Tensor:
 
 def inverse(L: Tensor) -> Tensor:
     """`K^-1 = (L L^T)^-1 (*b, n, n)`."""
+    if L.is_cuda and L.shape[:-2].numel() > 1:
+        return inverse_by_product(L)  # CUDA's own routine takes one matrix of a batch after the other
     return torch.cholesky_inverse(L)
+
+
+def inverse_by_product(L: Tensor) -> Tensor:
+    """`K^-1 = W^T W (*b, n, n)`: half as many operations again, all matrices at once."""
+    W = lower_inverse(L)
+    return W.mT @ W
 
 
 def log_det(L: Tensor) -> Tensor:

@@ -101,8 +101,8 @@ def test_what_was_measured_is_kept_and_read_again(tmp_path):
     [
         "", "{", "[]", "{}", "null", '{"cpu": 1, "gpu": 2}', TABLE.to_json()[:-20],
         TABLE.to_json().replace("0.16", "-0.16"), TABLE.to_json().replace("0.16", '"much"'),
-        TABLE.to_json().replace("0.16", "NaN"), json.dumps({"cpu": {"single": [1.0], "several": [], "batch": 1}}),
-        "\ud800",
+        TABLE.to_json().replace("0.16", "NaN"), "\ud800",
+        json.dumps({"cpu": {"single": [1.0], "several": [], "batch": 1.0}}),
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_measured_again_and_mended(tmp_path, text):

@@ -7,9 +7,11 @@ from collections import Counter
 import pytest
 import torch
 
-from bayesopt import Categorical, Float, Int, Optimizer, Replicates
+from bayesopt import Categorical, Float, Int, Optimizer, Replicates, Space
 from bayesopt import device as sharing
 from bayesopt.device import Watch, constant, entries, put, settled, sparing, stalls, sure
+from bayesopt.surrogates.gp import GaussianProcess, negative_log_posterior
+from bayesopt.surrogates.model import Model
 from tests import pretend
 
 SMOOTH = {"x": Float(-1.0, 1.0), "y": Float(-1.0, 1.0)}
@@ -202,6 +204,20 @@ def test_cuda_itself_counts_no_more(space):
 
     waits()  # what is copied once, is now
     assert all(1 <= len(each) <= 6 for each in waits()), waits()
+
+
+def test_no_tensor_has_a_number_for_each_pair_of_results_and_parameter():
+    n, d, m = 48, 12, 60
+    with pretend.gpu() as gpu:
+        model = Model.of(Space({f"x{i}": Float(0.0, 1.0) for i in range(d)}), gpu.device, warp=True)
+        X = put(torch.rand(1, n + m, d, generator=torch.Generator().manual_seed(0)).double(), gpu.device)
+        known, y, theta = X[:, :n], X[:, :n].sum(-1), model.priors.mode[None]
+        gpu.clear()
+        negative_log_posterior(theta, known, y, model.kernel, model.priors)
+        assert gpu.largest == 8 * n * n
+        _, _, pullback = GaussianProcess.of(model.kernel, theta, known, y).marginals_and_pullback(X[:, n:])
+        pullback(X[:, n:, 0], X[:, n:, 1])
+        assert gpu.largest == 8 * m * n
 
 
 # ---------------------------------------------------------------------------------- looking, and not looking
