@@ -83,11 +83,18 @@ def within_memory(compute: Callable[[], T], share: float = 1.0) -> tuple[T | Non
         try:
             with sparing(smaller):
                 return compute(), smaller
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not _is_about_memory(error):
+                raise
             log.info("out of memory with %g of the usual chunks (%s)", smaller, error)
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()  # after the except clause, whose traceback holds tensors
     return None, 0.0
+
+
+def _is_about_memory(error: RuntimeError) -> bool:
+    """Torch has an exception of its own for it, cuBLAS and cuSOLVER have a status."""
+    return isinstance(error, torch.OutOfMemoryError) or "ALLOC_FAILED" in str(error)
 
 
 def sure(flag: Tensor) -> bool:

@@ -1138,8 +1138,6 @@ def _resolve_device(device: str | torch.device) -> torch.device | None:
     if device == "auto":
         return None
     try:
-        resolved = torch.device(device)
-        torch.zeros(1, device=resolved)
+        return torch.zeros(1, device=device).device  # with its number
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(f"device {device!r} cannot be used here ({error}); try 'cpu' or 'auto'") from error
-    return resolved

@@ -9,7 +9,7 @@ import torch
 
 from bayesopt import Categorical, Float, Int, Optimizer, Replicates, Space
 from bayesopt import device as sharing
-from bayesopt.device import Watch, constant, entries, put, settled, sparing, stalls, sure
+from bayesopt.device import Watch, constant, entries, put, settled, sparing, stalls, sure, within_memory
 from bayesopt.surrogates.gp import GaussianProcess, negative_log_posterior
 from bayesopt.surrogates.model import Model
 from tests import pretend
@@ -287,6 +287,34 @@ def test_a_watch_looks_some_steps_back_but_at_once_on_the_cpu():
         assert not gpu.stalls
     assert seen[:2] == [None, None]
     assert [bool(each) for each in seen[2:]] == [True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("error", "about_memory"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"), True),
+        (RuntimeError("cusolver error: CUSOLVER_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (torch.linalg.LinAlgError("not positive definite"), False),
+    ],
+)
+def test_smaller_chunks_are_tried_for_want_of_memory_only(error, about_memory):
+    tried = []
+
+    def compute():
+        tried.append(entries(8, torch.zeros(1)))
+        if tried[-1] > 2:
+            raise error
+        return "done"
+
+    if about_memory:
+        assert within_memory(compute) == ("done", 0.25)
+        assert tried == [8, 4, 2]
+        assert within_memory(compute, 0.25) == ("done", 0.25)
+    else:
+        with pytest.raises(type(error), match=str(error)[:9]):
+            within_memory(compute)
 
 
 def test_constants_are_copied_once(device):

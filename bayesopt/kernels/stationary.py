@@ -135,7 +135,14 @@ class Stationary(Kernel):
         """Adjoint of `_per_column`: add up `(*b, D)` by group."""
         if self._one_to_one:
             return v
+        if v.is_cuda:  # whose index_add_ adds in another order each time
+            return self._per_group_by_product(v)
         return v.new_zeros(*v.shape[:-1], self.num_groups).index_add_(-1, self._group_index(v), v)
+
+    def _per_group_by_product(self, v: Tensor) -> Tensor:
+        G = self.num_groups
+        one_hot = tuple(float(group == g) for group in self.groups for g in range(G))
+        return v @ constant(one_hot, v.dtype, v.device).view(-1, G)
 
     def _group_index(self, v: Tensor) -> Tensor:
         return constant(self.groups, torch.int64, v.device)

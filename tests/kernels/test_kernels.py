@@ -32,6 +32,14 @@ def autograd(function, x):
     return torch.autograd.grad(function(x), x)[0]
 
 
+def test_sums_by_group_are_products_with_membership(device):
+    kernel = KERNELS["tied"]
+    v = torch.randn(3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(device)
+    expected = torch.stack([v[:, 0] + v[:, 3], v[:, 1] + v[:, 2]], -1)
+    torch.testing.assert_close(kernel._per_group(v), expected)
+    torch.testing.assert_close(kernel._per_group_by_product(v), expected)
+
+
 @kernels
 def test_gram_is_symmetric_and_positive_semi_definite(kernel, device):
     theta, F = inputs(kernel, device, n=30)
