@@ -167,9 +167,10 @@ class Optimizer:
             qLogEI), "ucb_pe" (confidence bound and pure exploration in turns), "thompson" (each proposal
             minimises its own draw from the posterior), or "auto".
         device: "cpu", "cuda", "cuda:1", or "auto": at each ask the quicker one for so many results, proposals
-            and studies, as measured once on this machine; see `bayesopt.calibration`. CPU and GPU agree to
-            rounding, which a search can amplify; on either, proposals are a function of the seed and the
-            history. A GPU with too little memory for a study is given up for the CPU, with a warning.
+            and studies, as measured once on this machine; see `bayesopt.calibration`. On one device proposals
+            are a function of the seed and the history; CPU and GPU agree to rounding, which a search can
+            amplify, and so do a study that has moved from one to the other and one that was resumed after
+            that. A GPU with too little memory for a study is given up for the CPU, with a warning.
         maximize: whether larger outcomes are better.
         max_pending_age: forget a pending configuration once this many others have been asked for after it;
             never, if None.

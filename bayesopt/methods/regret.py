@@ -113,8 +113,7 @@ def _candidates(learnt: Learnt, history: History) -> tuple[tuple[Tensor, Tensor]
 def _clouds(learnt: Learnt, centres: Tensor, U: Tensor) -> Tensor:
     """Points `(b, k c, d)` around centres `(b, c, d)`, at several distances; U `(b, k, d)` in [0, 1]."""
     length = lengthscales(learnt.outcomes, U.shape[-1]).clamp_max(1.0).unsqueeze(1)
-    distance = constant(_DISTANCES, U.dtype, U.device).repeat(-(-U.shape[1] // len(_DISTANCES)))[
-        : U.shape[1], None
-    ]
+    distances = constant(_DISTANCES, U.dtype, U.device).repeat(-(-U.shape[1] // len(_DISTANCES)))
+    distance = distances[: U.shape[1], None]
     step = distance * (2.0 * U - 1.0) * length
     return (centres.unsqueeze(2) + step.unsqueeze(1)).flatten(1, 2).clamp(0.0, 1.0)
