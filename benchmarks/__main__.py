@@ -33,6 +33,7 @@ TOOLS = {
     "ablate": "ablation",
     "efficiency": "efficiency",
     "standing": "standing",
+    "job": "job",
     "list": "list",
 }
 

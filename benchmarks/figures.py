@@ -79,6 +79,35 @@ def curves(scores: Scores, problems: Sequence[str]) -> Figure:
     return _finished(figure, look, "evaluations", "simple regret, median")
 
 
+def best_values(scores: Scores, y: str) -> Figure:
+    """Best value so far, a panel for each problem: median over seeds, and the middle half of them.
+
+    The first tenth of the evaluations may lie above the upper edge.
+    """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    look = styles(scores)
+    figure, panels = _grid(len(scores.problems), min(2, len(scores.problems)), (4.4, 3.2))
+    for axes, problem in zip(panels, scores.problems, strict=False):
+        found = {v: cell.values for (p, v), cell in scores.cells.items() if p == problem}
+        largest = max(float(values[np.isfinite(values)].max()) for values in found.values())
+        shown = {v: np.minimum(values, 10.0 * largest) for v, values in found.items()}  # before a success
+        for variant, values in shown.items():
+            low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
+            n, (colour, line) = np.arange(1, len(middle) + 1), look[variant]
+            axes.plot(n, middle, color=colour, linestyle=line, linewidth=1.8, drawstyle="steps-post")
+            axes.fill_between(n, low, high, color=colour, alpha=0.13, linewidth=0, step="post")
+        early = [float(np.median(values[:, values.shape[1] // 10])) for values in shown.values()]
+        axes.set_yscale("log")
+        axes.set_ylim(0.97 * min(float(values.min()) for values in shown.values()), max(early))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_title(problem, fontsize=10)
+    note = "Lines: median over seeds. Shaded: the middle half of the seeds."
+    return _finished(figure, look, "evaluations", y, note)
+
+
 def family_means(scores: Scores, families: Mapping[str, Sequence[str]]) -> Figure:
     """Mean normalised log-regret against evaluations, a panel for each family."""
     look = styles(scores)
@@ -227,8 +256,8 @@ def _grid(count: int, columns: int, size: tuple[float, float]) -> tuple[Figure, 
     return figure, panels
 
 
-def _finished(figure: Figure, look: Mapping[str, Style], x: str, y: str) -> Figure:
-    """Axes, grids and the legend."""
+def _finished(figure: Figure, look: Mapping[str, Style], x: str, y: str, note: str = "") -> Figure:
+    """Axes, grids and the legend, which may have a note above it."""
     from matplotlib.lines import Line2D
 
     for axes in figure.axes:
@@ -239,5 +268,9 @@ def _finished(figure: Figure, look: Mapping[str, Style], x: str, y: str) -> Figu
     figure.supylabel(y, fontsize=10)
     lines = [Line2D([], [], color=colour, linestyle=line) for colour, line in look.values()]
     columns = max(1, min(len(lines), int(figure.get_figwidth() / 2.0)))
-    figure.legend(lines, list(look), loc="outside upper left", ncols=columns, frameon=False, fontsize=9)
+    legend = figure.legend(
+        lines, list(look), loc="outside upper left", ncols=columns, frameon=False, fontsize=9
+    )
+    legend.set_title(note or None, {"size": 9})
+    legend.set_alignment("left")
     return figure

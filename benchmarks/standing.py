@@ -22,14 +22,21 @@ DESCRIPTION = "the standing set: refreshes the README's table"
 
 METHODS = ("bayesopt", "optuna-gp", "optuna-tpe", "cma-lq", "random")
 README = Path(__file__).parents[1] / "README.md"
-BEGIN, END = "<!-- standing: begin -->", "<!-- standing: end -->"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--problems", nargs="+", default=["standing"], help="(default: %(default)s)")
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), help="(default: %(default)s)")
+def add_arguments(
+    parser: argparse.ArgumentParser,
+    suite: str = "standing",
+    methods: Sequence[str] = METHODS,
+    evaluations: int = 60,
+) -> None:
+    """The arguments of a command whose results are kept and shown in the README, with its defaults."""
+    parser.add_argument("--problems", nargs="+", default=[suite], help="(default: %(default)s)")
+    parser.add_argument("--methods", nargs="+", default=list(methods), help="(default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=10, help="seeds 0 .. SEEDS - 1 (default: %(default)s)")
-    parser.add_argument("--evaluations", type=int, default=60, help="of each run (default: %(default)s)")
+    parser.add_argument(
+        "--evaluations", type=int, default=evaluations, help="of each run (default: %(default)s)"
+    )
     parser.add_argument("--processes", type=int, default=2, help="one thread each (default: %(default)s)")
     parser.add_argument(
         "--folder", type=Path, default=RESULTS, help="of the results (default: benchmarks/results)"
@@ -39,40 +46,62 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """0 if everything was done and nothing got worse."""
-    part, kept = args.folder / "standing.part.jsonl", args.folder / "standing.jsonl.gz"
-    methods = available(args.methods, {})
-    problems = possible(suites(args.problems), None)
-    jobs = [Job(*job) for job in product(problems, methods, range(args.seeds))]
-    trouble = complete(part, jobs, args.evaluations, methods, problems, None, args.processes)
-    if failed := tell_trouble(trouble):
-        return failed
-    runs, first, worse = load(part), list[Section](), 0
+    kept = args.folder / "standing.jsonl.gz"
+    runs, first, worse = completed("standing", args), list[Section](), 0
     if kept.exists():
         table, worse = regressions(runs, load(kept))
         first = [("Since the earlier run", [table], None)]
     write([kept], runs, None, args.folder / "standing", first)
-    pack(runs, kept)
-    part.unlink()
-    text = args.readme.read_text(encoding="utf-8")
-    args.readme.write_text(refreshed(text, readme_table(runs)), encoding="utf-8")
+    keep("standing", runs, args.folder)
+    show(args.readme, "standing", readme_table(runs))
     progress(f"{args.readme.name} has the new table; {worse} results got worse")
     return int(worse > 0)
 
 
-def refreshed(text: str, table: str) -> str:
-    r"""The text with another table between the marks.
+def completed(name: str, args: argparse.Namespace) -> Runs:
+    """The runs asked for, after doing those that `<name>.part.jsonl` lacks.
+
+    Raises:
+        SystemExit: a method failed.
+    """
+    part = args.folder / f"{name}.part.jsonl"
+    methods = available(args.methods, {})
+    problems = possible(suites(args.problems), None)
+    jobs = [Job(*job) for job in product(problems, methods, range(args.seeds))]
+    if failed := tell_trouble(
+        complete(part, jobs, args.evaluations, methods, problems, None, args.processes)
+    ):
+        raise SystemExit(failed)
+    return load(part)
+
+
+def keep(name: str, runs: Runs, folder: Path) -> None:
+    """Pack finished runs as `<name>.jsonl.gz`; the next call begins anew."""
+    pack(runs, folder / f"{name}.jsonl.gz")
+    (folder / f"{name}.part.jsonl").unlink()
+
+
+def show(readme: Path, name: str, lines: str) -> None:
+    """Put lines between the README's marks of that name."""
+    text = readme.read_text(encoding="utf-8")
+    readme.write_text(refreshed(text, name, lines), encoding="utf-8")
+
+
+def refreshed(text: str, name: str, lines: str) -> str:
+    r"""The text with other lines between the marks of that name.
 
     Raises:
         ValueError: it does not have both marks once, in order.
 
-    >>> refreshed("a\n<!-- standing: begin -->\nold\n<!-- standing: end -->\nb", "new")
-    'a\n<!-- standing: begin -->\nnew\n<!-- standing: end -->\nb'
+    >>> refreshed("a\n<!-- job: begin -->\nold\n<!-- job: end -->\nb", "job", "new")
+    'a\n<!-- job: begin -->\nnew\n<!-- job: end -->\nb'
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in after or END in after:
-        raise ValueError(f"expected one {BEGIN} and then one {END} in the README")
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed or begin in after or end in after:
+        raise ValueError(f"expected one {begin} and then one {end} in the README")
+    return f"{before}{begin}\n{lines}\n{end}{after}"
 
 
 def readme_table(runs: Runs) -> str:
@@ -84,16 +113,20 @@ def readme_table(runs: Runs) -> str:
         [_title(group, problems), *(_score(scores, problems, variant) for variant in variants)]
         for group, problems in groups.items()
     ]
+    return f"{markdown_table(['problems', *variants], rows)}\n\n{made(runs, scores, 'standing')}"
+
+
+def made(runs: Runs, scores: Scores, name: str) -> str:
+    """How the numbers came about, and where the others are."""
     session = runs.machines[-1]
     machine = session["machine"]
     seeds = max(len(cell.seeds) for cell in scores.cells.values())
-    made = (
+    return (
         f"`{session['command']}`: {seeds} seeds, "
         f"{scores.evaluations} evaluations; {machine['cpu']}, {machine['cores']} cores, one thread a run; "
         f"torch {machine['torch']}, optuna {machine['optuna']}; {machine['date']}; "
-        "[full tables](benchmarks/results/standing.md)."
+        f"[full tables](benchmarks/results/{name}.md)."
     )
-    return f"{markdown_table(['problems', *variants], rows)}\n\n{made}"
 
 
 def _title(group: str, problems: Sequence[str]) -> str:

