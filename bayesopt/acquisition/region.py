@@ -20,10 +20,15 @@ class Region:
         upper = torch.where(free, 1.0, (centre + half_width).clamp_max(1.0))
         return cls(lower, upper)
 
-    @classmethod
-    def everywhere(cls, like: Tensor) -> "Region":
-        """The whole box, for each of the points `(b, d)`."""
-        return cls(torch.zeros_like(like), torch.ones_like(like))
+    def where(self, bounded: Tensor) -> "Region":
+        """The whole box for all studies but those `(b,)`."""
+        bounded = bounded.unsqueeze(-1)
+        return Region(torch.where(bounded, self.lower, 0.0), torch.where(bounded, self.upper, 1.0))
+
+    @property
+    def is_everywhere(self) -> bool:
+        """Whether it is the whole box for every study."""
+        return bool((self.lower == 0.0).all() and (self.upper == 1.0).all())
 
     def place(self, U: Tensor) -> Tensor:
         """The points `(b, m, d)` of the region at relative places `U (b, m, d)` in [0, 1]."""

@@ -8,8 +8,10 @@ Every other proposal is local. The arms take turns, and one that succeeds goes o
    ill-conditioned function is that of the level sets;
 4. the point that teaches this model most.
 
-While the quadratic succeeds, half of the other proposals are its own, too. How far the arms reach follows
-from how they fared, in the order of asking; it is computed from the history at each ask, not kept.
+While the quadratic succeeds, half of the other proposals are its own, too; and while none of the others
+finds anything, but the local ones do, half of them are the arms' in turn, in spaces that take a quadratic.
+How far the arms reach follows from how they fared, in the order of asking; it is computed from the history
+at each ask, not kept.
 """
 
 import math
@@ -51,6 +53,10 @@ _LEAST_LESSON = 0.3
 #: Local proposals looked back at, and the successes of the quadratic among them for it to get extra turns.
 _WINDOW, _THRIVING = 6, 2
 
+#: Proposals of either kind looked back at, and the successes of local ones among them for which the arms get
+#: extra turns where the others had none.
+_LOOKED_BACK, _ENOUGH = 8, 2
+
 #: A pending evaluation within this share of the reach makes another minimiser of the quadratic wait.
 _AWAITED = 0.1
 
@@ -83,7 +89,7 @@ def is_local(at: int) -> bool:
 
 
 def is_extra(at: int) -> bool:
-    """Whether it is the quadratic's as well, while that thrives."""
+    """Whether it may be one as well: of the quadratic while that thrives, of all arms where others fail."""
     return at % 4 == 2
 
 
@@ -97,6 +103,7 @@ class Arms:
     """Of one study: the side of the trust region, the box and the ball of the quadratic, and their record.
 
     turn: who makes the next local proposal; recent: whether the quadratic succeeded with the last ones.
+    near, far: whether the last local proposals succeeded, and the last others where there may be a quadratic.
     """
 
     side: float = _SIDE
@@ -106,6 +113,8 @@ class Arms:
     successes: int = 0
     failures: int = 0
     recent: tuple[bool, ...] = ()
+    near: tuple[bool, ...] = ()
+    far: tuple[bool, ...] = ()
 
     @classmethod
     def after(cls, X: Array, y: Array, at: Array, quadratic: bool) -> "Arms":
@@ -117,7 +126,8 @@ class Arms:
         arms, d = cls(), X.shape[-1]
         incumbent, best, known = X[0], math.inf, 0
         for i, (value, place) in enumerate(zip(y.tolist(), at.tolist(), strict=True)):
-            if known >= 2 * d and place >= 0 and is_local(place):
+            counts = known >= 2 * d and place >= 0
+            if counts and arms.make(place):
                 by_model = quadratic and is_determined(known, d) and arms.turn is not Turn.REGION
                 if arms.turn is Turn.BOX:
                     by_model &= bool(np.abs(X[i] - incumbent).max() <= 1.001 * arms.box)
@@ -126,6 +136,9 @@ class Arms:
                 else:
                     arms.record_region(value < best)
                 arms.recent = (*arms.recent, by_model and value < best)[-_WINDOW:]
+                arms.near = (*arms.near, value < best)[-_LOOKED_BACK:]
+            elif counts and quadratic:
+                arms.far = (*arms.far, value < best)[-_LOOKED_BACK:]
             known += value == value
             if value < best:
                 incumbent, best = X[i], value
@@ -135,6 +148,15 @@ class Arms:
     def quadratic_thrives(self) -> bool:
         """Whether the quadratic has been succeeding."""
         return sum(self.recent) >= _THRIVING
+
+    @property
+    def others_fail(self) -> bool:
+        """Whether the other proposals have found nothing for long, while the local ones have."""
+        return len(self.far) == _LOOKED_BACK and not any(self.far) and sum(self.near) >= _ENOUGH
+
+    def make(self, at: int) -> bool:
+        """Whether the arms in turn make the proposal after `at` others."""
+        return is_local(at) or (is_extra(at) and self.others_fail)
 
     def record(self, improved: bool) -> None:
         """Whose turn it was found something better than anything before, or did not."""
@@ -163,7 +185,7 @@ class Arms:
 def look_nearby(space: Space, history: History, lengthscales: Tensor, extra: bool = False) -> Nearby:
     """The local arms of b studies, each with the same number > 0 of successes.
 
-    If `extra`, of those studies where it thrives the quadratic only; else the whole box.
+    If `extra`, of those studies where others fail; where the quadratic thrives, it only; else the whole box.
     """
     X, y = history.X, history.y
     quadratic = takes_quadratic(space)
@@ -172,10 +194,13 @@ def look_nearby(space: Space, history: History, lengthscales: Tensor, extra: boo
     finite = y.nan_to_num(nan=torch.inf)
     incumbent = take(X, finite.argmin(-1, keepdim=True))[:, 0]
     side = _numbers([arm.side for arm in arms], X)
-    region = Region.everywhere(incumbent) if extra else trust_region(space, incumbent, lengthscales, side)
+    region = trust_region(space, incumbent, lengthscales, side)
+    if extra:
+        stays = put(torch.tensor([arm.others_fail for arm in arms]), X.device)
+        region = region.where(stays)
     if not quadratic or not is_determined(history.succeeded.shape[1], space.dim):
         return Nearby(region, X[:, :0], y[:, :0])
-    speakers = [i for i, arm in enumerate(arms) if arm.quadratic_thrives or not extra]
+    speakers = [i for i, arm in enumerate(arms) if not extra or arm.quadratic_thrives or arm.others_fail]
     good = take(X, history.succeeded), take(y, history.succeeded)
     point, believed = _by_quadratic(arms, speakers, *good, history.X_pending)
     preference = torch.full_like(side, _FIRST).masked_fill(~believed, -torch.inf)

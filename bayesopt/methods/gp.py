@@ -179,7 +179,8 @@ def _nearby(
     model: Model, gp: GaussianProcess, history: History, q: int, unresolved: tuple[Unresolved, ...]
 ) -> tuple[Nearby | None, ...]:
     """For each slot that is a local proposal where to look; only the first of them by the quadratic."""
-    extra = has_extra(model.space, history, q)
+    alone = q + history.X_pending.shape[1] == 1
+    extra = alone and is_extra(history.asked) and takes_quadratic(model.space)
     slots = [extra or is_local(history.asked + slot) for slot in range(q)]
     if not any(slots) or enumerated(model.space) is not None:
         return (None,) * q
@@ -190,12 +191,6 @@ def _nearby(
     first = slots.index(True)
     each = (found if slot == first else found.without_first() for slot in range(q))
     return tuple(nearby if is_there else None for nearby, is_there in zip(each, slots, strict=True))
-
-
-def has_extra(space: Space, history: History, q: int) -> bool:
-    """Whether the q proposals are a single one that the quadratic may take, though it is not a local one."""
-    alone = q + history.X_pending.shape[1] == 1
-    return alone and is_extra(history.asked) and takes_quadratic(space)
 
 
 def _propose_one(known: Situation, term: Pointwise, history: History, effort: Effort) -> Tensor:

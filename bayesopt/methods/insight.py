@@ -7,7 +7,8 @@ from torch import Tensor
 
 from bayesopt.acquisition import Acquisition, expected_improvement, probability_of_improvement
 from bayesopt.acquisition.distinct import SAME, is_taken
-from bayesopt.methods.gp import Learnt, batch_rule, has_extra, is_exploration, situate
+from bayesopt.methods.arms import is_local
+from bayesopt.methods.gp import Learnt, batch_rule, is_exploration, situate
 from bayesopt.methods.history import History
 from bayesopt.surrogates.outcomes import OutcomeScale
 
@@ -85,7 +86,7 @@ def arm_of(
     if nearby is not None:
         first = nearby.first[0][nearby.preference[0] > 0.0]
         is_first = bool(((first - x).abs().amax(-1) < SAME).any())
-        if is_first or not has_extra(learnt.model.space, history, 1):
+        if is_first or is_local(history.asked) or not nearby.region.is_everywhere:
             return "quadratic" if is_first else "trust region"
     if rule == "ucb_pe":
         return "exploration" if is_exploration(history.asked, local) else "confidence bound"

@@ -1,6 +1,7 @@
 """The local arms of the default method: what the history has taught them, and what they propose."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -139,8 +140,28 @@ def test_foreign_results_move_the_incumbent_and_teach_nothing_else():
     X = np.random.default_rng(0).random((40, 2))
     y = np.random.default_rng(1).standard_normal(40)
     assert Arms.after(X, y, np.full(40, -1), True) == Arms()
-    assert Arms.after(X, y, np.arange(0, 80, 2), True) == Arms()  # no local proposal among them
+    others = Arms.after(X, y, np.arange(0, 80, 2), True)  # no local proposal among them
+    assert replace(others, far=()) == Arms() and len(others.far) == 8
     assert Arms.after(X, y, np.arange(40), True) != Arms()
+
+
+@pytest.mark.parametrize(
+    ("local", "others", "expected"),
+    [((1, 1), (), True), ((1,), (), False), ((1, 1), (1,), False), ((1, 1), (9,), True)],
+    ids=["two of the local ones", "only one", "one of the others lately", "one of the others long ago"],
+)
+def test_arms_get_extra_turns_where_only_they_succeed(local, others, expected):
+    """Improvements so many steps before the last local proposals, and before the last others."""
+    n = 60
+    at, y = np.arange(n), np.full(n, 1.0)
+    places = [n - 1 - 2 * 2 * k for k in range(1, len(local) + 1)] + [n - 2 - 2 * k for k in others]
+    for step, place in enumerate(sorted(places)):
+        y[place] = -1.0 - step
+    X = np.random.default_rng(0).random((n, 2))
+    arms = Arms.after(X, y, at, True)
+    assert arms.others_fail == expected
+    assert not Arms.after(X, y, at, False).others_fail  # where there can be no quadratic
+    assert [arms.make(i) for i in range(8)] == [False, True, expected, True] * 2
 
 
 def test_failures_of_local_proposals_are_not_successes():
