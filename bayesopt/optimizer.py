@@ -26,6 +26,19 @@ from bayesopt.acquisition import ACQUISITIONS
 from bayesopt.acquisition.distinct import is_taken, untried
 from bayesopt.acquisition.surface import lengthscales
 from bayesopt.calibration import CPU, Placement, place
+from bayesopt.checks import (
+    checked_age,
+    checked_count,
+    checked_deterministic,
+    checked_seed,
+    checked_std,
+    checked_tolerance,
+    checked_value,
+    one_of,
+    resolved_device,
+    several,
+    several_stds,
+)
 from bayesopt.device import put, settled, within_memory
 from bayesopt.explanation import Explanation, Fit, Prediction, Regret
 from bayesopt.methods.choice import Choice, choose
@@ -206,24 +219,24 @@ class Optimizer:
         deterministic: bool | None = None,
     ) -> None:
         self.space = Space(space)
-        self._seed = _checked_seed(seed)
-        self._method = _one_of("method", method, METHODS)
+        self._seed = checked_seed(seed)
+        self._method = one_of("method", method, METHODS)
         if self._method == "grid":
             check_grid(self.space)
         if self._method == "cmaes":
             check_cmaes()
-        self._acquisition = _one_of("acquisition", acquisition, tuple(ACQUISITIONS))
-        self._batch = _one_of("batch", batch, BATCHES)
+        self._acquisition = one_of("acquisition", acquisition, tuple(ACQUISITIONS))
+        self._batch = one_of("batch", batch, BATCHES)
         if self._batch == "qlogei" and not ACQUISITIONS[self._acquisition].log_form().is_log:
             raise ValueError(
                 f"batch='qlogei' averages an improvement over what is unfinished; with "
                 f"acquisition={self._acquisition!r} use batch='ucb_pe', 'thompson' or 'auto'"
             )
-        self._device = _resolve_device(device)  # None to choose at each ask
+        self._device = resolved_device(device)  # None to choose at each ask
         self._share = 1.0  # of the usual chunks, which fits into the memory of the device; 0 if none does
         self._maximize = bool(maximize)
-        self._max_pending_age = None if max_pending_age is None else _checked_age(max_pending_age)
-        self._deterministic = _checked_deterministic(deterministic)
+        self._max_pending_age = None if max_pending_age is None else checked_age(max_pending_age)
+        self._deterministic = checked_deterministic(deterministic)
         self._trials: list[Trial] = []  # in the order of telling
         self._results = Results(self.space.dim)  # the same, encoded, in canonical order
         self._pending: list[_Asked] = []
@@ -331,7 +344,7 @@ class Optimizer:
         Raises:
             ValueError, TypeError: a configuration is not valid; nothing is enqueued then.
         """
-        self._enqueued += [self.space.validate(config) for config in _several("enqueue", configs)]
+        self._enqueued += [self.space.validate(config) for config in several("enqueue", configs)]
 
     @property
     @_locked
@@ -432,8 +445,8 @@ class Optimizer:
         >>> prediction.low < 0.01 < prediction.high
         True
         """
-        several = [self.space.validate(config) for config in _several("predict", configs)]
-        if not several:
+        checked = [self.space.validate(config) for config in several("predict", configs)]
+        if not checked:
             return []
         with self._lock:
             if self._method_now() != "gp":
@@ -443,7 +456,7 @@ class Optimizer:
                 )
             if not self._outcomes_differ():
                 raise LookupError("nothing to predict from: tell at least two outcomes that differ first")
-            X, active = self.space.encode(several)
+            X, active = self.space.encode(checked)
             predictions = self._predictions(self._learn(), X[None], active[None])
         return predictions[0] if isinstance(configs, Mapping) else predictions
 
@@ -591,10 +604,10 @@ class Optimizer:
         Raises:
             ValueError, TypeError: a configuration is not valid or not pending; nothing is forgotten then.
         """
-        several = _several("forget", configs)
+        given = several("forget", configs)
         rest = list(self._pending)
         dropped = []
-        for config in several:
+        for config in given:
             key = self.space.key(config)
             place = next((i for i, asked in enumerate(rest) if asked.key == key), None)
             if place is None:
@@ -631,12 +644,12 @@ class Optimizer:
                 "pass one value for each configuration"
             )
         stds = several_stds(std, len(values))
-        told = zip(configs, map(_checked_value, values), stds, strict=True)
+        told = zip(configs, map(checked_value, values), stds, strict=True)
         return [_Told(self.space.validate(c), v, self._checked_std(v, s)) for c, v, s in told]
 
     def _checked_std(self, value: float | None, std: object) -> float | None:
         """The std of a value; None for one that is not known or does not matter."""
-        known = None if value is None else _checked_std(std)
+        known = None if value is None else checked_std(std)
         if known is not None and self._deterministic:
             raise ValueError(
                 f"std={known!r} says that outcomes are noisy, deterministic=True that they are not; "
@@ -756,11 +769,11 @@ class Optimizer:
             Trial(
                 number,
                 self.space.validate(entry["config"]),
-                _checked_value(entry["value"]),
+                checked_value(entry["value"]),
                 entry["seconds"],
                 entry["error"],
                 bool(entry.get("pruned", False)),
-                _checked_std(entry.get("std")),
+                checked_std(entry.get("std")),
             )
             for number, entry in enumerate(entries)
         ]
@@ -1031,114 +1044,6 @@ def _asked_at(place: int) -> int | None:
     return None if place == FOREIGN else place
 
 
-def _several(what: str, configs: object) -> Sequence[Mapping[str, Any]]:
-    """A configuration, or several, as a sequence."""
-    if not isinstance(configs, Mapping | Sequence) or isinstance(configs, str):
-        raise TypeError(
-            f"{what} expects a configuration (a dict) or a list of them, got {type(configs).__name__}"
-        )
-    return [configs] if isinstance(configs, Mapping) else configs
-
-
-def _checked_value(value: object) -> float | None:
-    """A finite float, or None for a failed evaluation."""
-    if value is None:
-        return None
-    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
-        if math.prod(value.shape) != 1:
-            raise TypeError(f"a value must be one number, got an array of shape {tuple(value.shape)}")
-        value = value.item()
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"a value must be a number, or None for a failed evaluation, got {value!r}")
-    try:
-        number = float(value)
-    except OverflowError:  # an int beyond the largest float is as infinite as inf
-        return None
-    return number if math.isfinite(number) else None
-
-
-def several_stds(std: object, count: int) -> list[object]:
-    """One for each of so many values, from one for all or a list."""
-    is_one = std is None or isinstance(std, numbers.Number | str) or getattr(std, "shape", None) == ()
-    if is_one or not isinstance(std, Iterable):
-        return [std] * count
-    stds = list(std)
-    if len(stds) != count:
-        raise ValueError(
-            f"tell got {len(stds)} std for {count} values; pass one for each, or one number for all"
-        )
-    return stds
-
-
-def _checked_std(std: object) -> float | None:
-    """A positive finite float, or None where it is not known."""
-    if std is None:
-        return None
-    if isinstance(std, torch.Tensor | np.ndarray | np.generic) and math.prod(std.shape) == 1:
-        std = std.item()
-    if isinstance(std, bool) or not isinstance(std, numbers.Real):
-        raise TypeError(f"std must be a positive number, or None where it is not known, got {std!r}")
-    try:
-        number = float(std)
-    except OverflowError:  # an int beyond the largest float
-        number = math.inf
-    if not 0.0 < number < math.inf:
-        raise ValueError(
-            f"std must be positive and finite, got {std!r}; None where it is not known, and "
-            "Optimizer(deterministic=True) where outcomes have no noise"
-        )
-    return number
-
-
-def _checked_deterministic(deterministic: object) -> bool | None:
-    if deterministic is not None and not isinstance(deterministic, bool):
-        raise TypeError(f"deterministic must be True, False or None (find out), got {deterministic!r}")
-    return deterministic
-
-
-def _checked_seed(seed: object) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or int(seed) < 0:
-        raise ValueError(f"seed must be an integer >= 0, got {seed!r}")
-    return int(seed)
-
-
-def checked_count(q: object) -> int:
-    """A number of configurations to ask for; ValueError if it is none."""
-    if isinstance(q, bool) or not isinstance(q, numbers.Integral) or int(q) < 1:
-        raise ValueError(f"ask expects a number of configurations >= 1, got {q!r}")
-    return int(q)
-
-
 def earliest_end(space: Space) -> int:
     """How many results there must be before a bound on the regret is believed."""
     return max(design_size(space), 3 * (space.dim + 1)) + PATIENCE - 1
-
-
-def checked_tolerance(tolerance: object) -> float:
-    """A finite number >= 0; ValueError if it is none."""
-    good = isinstance(tolerance, numbers.Real) and not isinstance(tolerance, bool)
-    if not good or not 0.0 <= float(tolerance) < math.inf:  # type: ignore[arg-type]  # it is a real number
-        raise ValueError(f"tolerance must be a number >= 0 in the units of the outcomes, got {tolerance!r}")
-    return float(tolerance)  # type: ignore[arg-type]
-
-
-def _checked_age(age: object) -> int:
-    if isinstance(age, bool) or not isinstance(age, numbers.Integral) or int(age) < 1:
-        raise ValueError(f"max_pending_age must be an integer >= 1, or None, got {age!r}")
-    return int(age)
-
-
-def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
-    return str(value)
-
-
-def _resolve_device(device: str | torch.device) -> torch.device | None:
-    """None for "auto"."""
-    if device == "auto":
-        return None
-    try:
-        return torch.zeros(1, device=device).device  # with its number
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise ValueError(f"device {device!r} cannot be used here ({error}); try 'cpu' or 'auto'") from error

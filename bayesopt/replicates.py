@@ -6,7 +6,8 @@ from typing import Any, overload
 
 import torch
 
-from bayesopt.optimizer import Optimizer, ask_together, checked_count, several_stds
+from bayesopt.checks import checked_count, several_stds
+from bayesopt.optimizer import Optimizer, ask_together
 from bayesopt.space import Space
 from bayesopt.trials import Config, Trial
 

@@ -12,7 +12,8 @@ from functools import partial
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from bayesopt.optimizer import Optimizer, _checked_value, checked_tolerance
+from bayesopt.checks import checked_tolerance, checked_value
+from bayesopt.optimizer import Optimizer
 from bayesopt.space import Space
 from bayesopt.trials import Config, Trial
 from bayesopt.workers.evaluations import Evaluations, evaluations
@@ -554,7 +555,7 @@ def _checked_outcome(optimizer: Optimizer, outcome: Outcome) -> tuple[float | No
     if isinstance(value, tuple) and len(value) == 2:
         value, std = value
     try:
-        checked = _checked_value(value)
+        checked = checked_value(value)
         return checked, optimizer._checked_std(checked, std), None
     except Exception as exception:  # noqa: BLE001 - what an objective returns may raise anything when looked at
         return None, None, f"{type(exception).__name__}: {exception}"

@@ -18,6 +18,7 @@ PACKAGE = ROOT / "bayesopt"
 # Lowest first. A part may import its own layer and those above it in this list, never one below.
 LAYERS = (
     (
+        "checks",
         "device",
         "linalg",
         "bfgs",

@@ -15,9 +15,10 @@ from optuna.storages import BaseStorage, RDBStorage, _CachedStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from bayesopt.checks import checked_value
 from bayesopt.interop.inferred import fits, infer_space
 from bayesopt.methods.history import generator
-from bayesopt.optimizer import Optimizer, _checked_value
+from bayesopt.optimizer import Optimizer
 from bayesopt.parameters import Int
 from bayesopt.pruning.pruner import stopped_value
 from bayesopt.space import Space
@@ -269,8 +270,8 @@ def _outcome(trial: FrozenTrial) -> float | None:
     if trial.state == TrialState.FAIL:
         return None
     if trial.state == TrialState.PRUNED and trial.last_step is not None:
-        return _checked_value(stopped_value(trial))
-    return _checked_value(trial.values[0]) if trial.values else None
+        return checked_value(stopped_value(trial))
+    return checked_value(trial.values[0]) if trial.values else None
 
 
 def _is_dead(trial: FrozenTrial) -> bool:

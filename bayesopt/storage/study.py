@@ -22,8 +22,9 @@ from optuna.study import Study as OptunaStudy
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from bayesopt.checks import checked_count, checked_std, checked_value
 from bayesopt.explanation import Explanation, Regret
-from bayesopt.optimizer import Optimizer, _checked_std, _checked_value, checked_count
+from bayesopt.optimizer import Optimizer
 from bayesopt.pruning.pruner import stopped_value
 from bayesopt.space import Space
 from bayesopt.storage import owners
@@ -312,11 +313,11 @@ class Study:
             ValueError, TypeError: not a running trial, not a valid configuration, not a number.
             LostTrialError: the trial was taken from a worker that seemed dead.
         """
-        outcome = _checked_value(value)
+        outcome = checked_value(value)
         with self._lock:
             place = self._running_place(trial)
             if pruned:
-                outcome = _checked_value(stopped_value(self._storage.get_trial(place.trial_id)))
+                outcome = checked_value(stopped_value(self._storage.get_trial(place.trial_id)))
             known = self._optimizer._checked_std(outcome, std)
             state = (
                 TrialState.PRUNED if pruned else TrialState.FAIL if outcome is None else TrialState.COMPLETE
@@ -716,7 +717,7 @@ def _result(frozen: FrozenTrial, config: Config) -> Trial:
     return Trial(
         number=frozen.number,
         config=config,
-        value=_checked_value(value),
+        value=checked_value(value),
         seconds=None if duration is None else duration.total_seconds(),
         error=frozen.user_attrs.get(ERROR),
         pruned=pruned,
@@ -727,7 +728,7 @@ def _result(frozen: FrozenTrial, config: Config) -> Trial:
 def stored_std(frozen: FrozenTrial) -> float | None:
     """Noise noted on a trial; anybody may write there, so what makes no sense is left out."""
     try:
-        return _checked_std(frozen.user_attrs.get(STD))
+        return checked_std(frozen.user_attrs.get(STD))
     except (ValueError, TypeError) as error:
         log.warning("trial %d: the attribute %s is left out: %s", frozen.number, STD, error)
         return None
