@@ -132,10 +132,18 @@ def complete(
 def session(methods: Mapping[str, Chosen]) -> dict[str, object]:
     """The line that says what ran: machine, versions, command."""
     versions = {m.name: m.version for m in methods.values() if m.version}
-    command = " ".join(
-        ["python -m benchmarks", *(Path(a).name if a.startswith("/") else a for a in sys.argv[1:])]
-    )
+    command = " ".join(["python -m benchmarks", *map(_without_folders, sys.argv[1:])])
     return {"machine": machine(), "methods": versions, "command": command, "date": date.today().isoformat()}
+
+
+def _without_folders(argument: str) -> str:
+    """An argument that is a path, or NAME=PATH, without the folders: they are nobody's business.
+
+    >>> _without_folders("hebo=/home/me/env/bin/python"), _without_folders("bbob/f1/d5/i1")
+    ('hebo=python', 'bbob/f1/d5/i1')
+    """
+    name, equals, path = argument.rpartition("=")
+    return f"{name}{equals}{Path(path).name}" if path.startswith("/") else argument
 
 
 def tell_trouble(trouble: Sequence[Trouble]) -> int:

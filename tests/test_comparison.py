@@ -29,6 +29,7 @@ from benchmarks import (
     statistics,
     storage,
 )
+from benchmarks import run as run_command
 from benchmarks.__main__ import main
 from benchmarks.methods import METHODS, chosen
 from benchmarks.methods.axes import at_unit, axes_of, place_of
@@ -66,7 +67,7 @@ def built(name, space, seed=0, budget=30):
     return method.build(Space(space).to_dict(), seed, budget)
 
 
-@pytest.mark.parametrize("module", [statistics, standing, job, methods], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", [statistics, standing, job, methods, run_command], ids=lambda m: m.__name__)
 def test_examples_in_docstrings(module):
     assert doctest.testmod(module).failed == 0
 
