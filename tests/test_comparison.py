@@ -67,7 +67,9 @@ def built(name, space, seed=0, budget=30):
     return method.build(Space(space).to_dict(), seed, budget)
 
 
-@pytest.mark.parametrize("module", [statistics, standing, job, methods, run_command], ids=lambda m: m.__name__)
+@pytest.mark.parametrize(
+    "module", [statistics, standing, job, methods, run_command], ids=lambda m: m.__name__
+)
 def test_examples_in_docstrings(module):
     assert doctest.testmod(module).failed == 0
 
