@@ -12,9 +12,9 @@ from bayesopt.cli.rows import FIELDS, Row, rows
 from bayesopt.cli.template import text_of
 
 DETAILS = """\
-Each trial has number, state (complete, failed, pruned or running), value, seconds, error and config.
-csv has a column config.NAME for each parameter, empty where it is inactive; choices that are no texts
-are written as in JSON. json is one list, jsonl one object on each line.
+Each trial has number, state (complete, failed, pruned or running), value, std (of its noise, where it was
+told), seconds, error and config. csv has a column config.NAME for each parameter, empty where it is inactive;
+choices that are no texts are written as in JSON. json is one list, jsonl one object on each line.
 
     bayesopt export --format csv -o trials.csv
 """

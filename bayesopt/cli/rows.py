@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 #: The keys of a row before `config`.
-FIELDS = ("number", "state", "value", "seconds", "error")
+FIELDS = ("number", "state", "value", "std", "seconds", "error")
 
 
 def row(trial: Trial) -> Row:
     """A trial that has ended: `FIELDS` and `config`; the state is complete, failed or pruned."""
     return {
-        "number": trial.number, "state": trial.state, "value": trial.value, "seconds": trial.seconds,
-        "error": trial.error, "config": trial.config,
+        "number": trial.number, "state": trial.state, "value": trial.value, "std": trial.std,
+        "seconds": trial.seconds, "error": trial.error, "config": trial.config,
     }  # fmt: skip
 
 

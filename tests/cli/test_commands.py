@@ -62,8 +62,8 @@ def test_ask_and_tell_are_the_optimiser(cli, folder):
         told.append((asked[0]["config"], (asked[0]["config"]["x"] - 0.3) ** 2))
         (said,) = lines(cli("tell", number, repr(told[-1][1]), "--seconds", 2, "--json"))
         assert said == {
-            "number": number, "state": "complete", "value": told[-1][1], "seconds": 2.0, "error": None,
-            "config": told[-1][0],
+            "number": number, "state": "complete", "value": told[-1][1], "std": None, "seconds": 2.0,
+            "error": None, "config": told[-1][0],
         }  # fmt: skip
     alone = bayesopt.minimize(lambda c: (c["x"] - 0.3) ** 2, load_space("space.toml"), trials=8)
     assert told == [(trial.config, trial.value) for trial in alone.trials]
@@ -75,6 +75,7 @@ def test_noise_is_told_with_a_value(cli, folder):
     cli("tell", 1, 0.5)
     with bayesopt.Study(storage="sqlite:///bayesopt.db", name="space") as study:
         assert [trial.std for trial in study.trials] == [0.125, None]
+    assert [each["std"] for each in json.loads(cli("export", "--json").out)] == [0.125, None]
 
 
 def test_every_trial_is_listed(cli, mixed):
