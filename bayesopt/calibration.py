@@ -34,7 +34,7 @@ from torch import Tensor
 from bayesopt.acquisition import LogExpectedImprovement, Pointwise, Surface, maximize
 from bayesopt.acquisition.candidates import Draws
 from bayesopt.acquisition.maximizer import DEFAULT_EFFORT
-from bayesopt.device import put
+from bayesopt.device import CPU, put
 from bayesopt.methods.history import generator
 from bayesopt.parameters import Float
 from bayesopt.space import Space
@@ -43,8 +43,6 @@ from bayesopt.surrogates.model import Model
 from bayesopt.surrogates.prefixes import LARGEST_FIT
 
 log = logging.getLogger("bayesopt")
-
-CPU = torch.device("cpu")
 
 #: What is timed: numbers of results of a single study, the shorter two also of many, one of them in a batch.
 LENGTHS, STUDIES, BATCH = (32, 128, 512), 16, 8

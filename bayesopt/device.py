@@ -26,6 +26,8 @@ log = logging.getLogger("bayesopt")
 
 T = TypeVar("T")
 
+CPU = torch.device("cpu")
+
 #: Shares of the usual chunks that are tried in turn where memory is short.
 SHARES = (1.0, 0.5, 0.25, 0.125)
 

@@ -25,7 +25,7 @@ from bayesopt import linalg
 from bayesopt.acquisition import ACQUISITIONS
 from bayesopt.acquisition.distinct import is_taken, untried
 from bayesopt.acquisition.surface import lengthscales
-from bayesopt.calibration import CPU, Placement, place
+from bayesopt.calibration import Placement, place
 from bayesopt.checks import (
     checked_age,
     checked_count,
@@ -39,7 +39,7 @@ from bayesopt.checks import (
     several,
     several_stds,
 )
-from bayesopt.device import put, settled, within_memory
+from bayesopt.device import CPU, put, settled, within_memory
 from bayesopt.explanation import Explanation, Fit, Prediction, Regret
 from bayesopt.methods.choice import Choice, choose
 from bayesopt.methods.cmaes import check_cmaes, propose_cmaes

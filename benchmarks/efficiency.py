@@ -11,11 +11,10 @@ A peer that needs an interpreter of its own gets it with `--python`, and its sha
 """
 
 import argparse
-from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks import page, run
-from benchmarks.report import RESULTS, progress
+from benchmarks.report import RESULTS, can_draw
 from benchmarks.scores import Scores
 from benchmarks.storage import Runs, load, pack
 
@@ -47,8 +46,7 @@ def draw_ranks(runs: Runs, path: Path) -> None:
     names = scores.everywhere(scores.scored)
     if min(len(names), len(scores.scored)) < 2:
         return
-    if find_spec("matplotlib") is None:
-        progress('no picture; it needs: python -m pip install "bayesopt-torch[plots]"')
+    if not can_draw():
         return
     from benchmarks.figures import rank_diagram
 

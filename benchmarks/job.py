@@ -6,14 +6,13 @@ A convolutional network on images of MNIST and gradient boosting on the digits, 
 """
 
 import argparse
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.methods import OURS
 from benchmarks.page import write
-from benchmarks.report import Table, number, progress
+from benchmarks.report import Table, can_draw, number, progress
 from benchmarks.scores import Scores
 from benchmarks.standing import add_arguments as add_kept_arguments
 from benchmarks.standing import completed, keep, made, show
@@ -85,8 +84,7 @@ def first_at_most(curve: Array, level: float) -> int | None:
 
 def draw(scores: Scores, path: Path) -> None:
     """The picture of the README, if matplotlib is there."""
-    if find_spec("matplotlib") is None:
-        progress('no picture; it needs: python -m pip install "bayesopt-torch[plots]"')
+    if not can_draw():
         return
     from benchmarks import figures
 

@@ -11,12 +11,11 @@ import html
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.report import Table, number, progress
+from benchmarks.report import Table, can_draw, number
 from benchmarks.scores import Scores
 from benchmarks.statistics import Ranks, friedman, holm, nested_mean, paired_p
 from benchmarks.storage import Runs, load
@@ -68,9 +67,7 @@ def write(
     facts = _facts(runs, files)
     markdown = _markdown(sections, facts)
     Path(f"{out}.md").write_text(markdown, encoding="utf-8")
-    if find_spec("matplotlib") is None:
-        progress('no pictures; they need: python -m pip install "bayesopt-torch[plots]"')
-    else:
+    if can_draw():
         Path(f"{out}.html").write_text(_html(sections, facts), encoding="utf-8")
     print(markdown)
 

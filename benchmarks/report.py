@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,14 @@ def save(name: str, report: Report, folder: Path = RESULTS) -> str:
     (folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     (folder / f"{name}.md").write_text(text, encoding="utf-8")
     return text
+
+
+def can_draw() -> bool:
+    """Whether pictures can be drawn; says what they need if not."""
+    if find_spec("matplotlib") is not None:
+        return True
+    progress('no pictures; they need: python -m pip install "bayesopt-torch[plots]"')
+    return False
 
 
 def progress(text: str) -> None:

@@ -13,7 +13,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.util import find_spec
 from itertools import product
 from math import isnan
 from pathlib import Path
@@ -27,7 +26,7 @@ from benchmarks.peers import available, build
 from benchmarks.pictures import draw
 from benchmarks.problems.functions import WORKERS, Problem, seeded_problem
 from benchmarks.problems.tables import PACKAGE, TABLES, TableProblem, installed, table_problem
-from benchmarks.report import Report, Table, number, progress
+from benchmarks.report import Report, Table, can_draw, number, progress
 from benchmarks.speedup import Curves, Reference, SpeedUp, after, speed_up
 
 DESCRIPTION = "regret against the number of workers on a simulated clock, beside Optuna's samplers"
@@ -306,8 +305,7 @@ def _possible(problems: Sequence[str], methods: Sequence[str]) -> tuple[list[str
 
 
 def _draw(cells: Cells, path: Path) -> None:
-    if find_spec("matplotlib") is None:
-        progress('no picture; it needs: python -m pip install "bayesopt-torch[plots]"')
+    if not can_draw():
         return
     panels: dict[tuple[str, int], dict[str, Curves]] = {}
     for (problem, method), by_workers in cells.items():

@@ -22,6 +22,7 @@ LAYERS = (
         "device",
         "linalg",
         "bfgs",
+        "rows",
         "when",
         "parameters",
         "beliefs",

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from bayesopt import Categorical, Float, Optimizer, Replicates, calibration
-from bayesopt.calibration import BATCH, CPU, LENGTHS, STUDIES, Costs, Crossover, Placement, kept, place
+from bayesopt.calibration import BATCH, LENGTHS, STUDIES, Costs, Crossover, Placement, kept, place
+from bayesopt.device import CPU
 from tests import pretend
 
 GPU = torch.device("cuda:0")

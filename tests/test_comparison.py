@@ -849,18 +849,13 @@ def test_ranks_are_told_at_every_checkpoint(tmp_path):
     assert ranks.rows == [["slow", 2.0, 1.0, 1.0], ["fast", 1.0, 2.0, 2.0], ["random", 3.0, 3.0, 3.0]]
 
 
+TINY = ["--problems", "branin", "cond/jenatton", "--methods", "bayesopt:method=sobol", "random"]
+
+
 def test_standing_set_refreshes_the_readme_and_compares_with_the_run_before(tmp_path, capsys):
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- standing: begin -->\nold\n<!-- standing: end -->\nafter\n")
-    arguments = [
-        "standing",
-        "--problems",
-        "branin",
-        "cond/jenatton",
-        "--methods",
-        "bayesopt:method=sobol",
-        "random",
-    ]
+    arguments = ["standing", *TINY]
     arguments += ["--seeds", "3", "--evaluations", "8", "--processes", "1"]
     arguments += ["--folder", str(tmp_path), "--readme", str(readme)]
     for again in (False, True):
@@ -885,15 +880,7 @@ def test_the_job_is_run_kept_drawn_and_shown_again(tmp_path):
     marks = "before\n<!-- job: begin -->\nold\n<!-- job: end -->\nafter\n"
     readme.write_text(marks)
     folder = ["--folder", str(tmp_path), "--readme", str(readme)]
-    arguments = [
-        "job",
-        "--problems",
-        "branin",
-        "cond/jenatton",
-        "--methods",
-        "bayesopt:method=sobol",
-        "random",
-    ]
+    arguments = ["job", *TINY]
     assert main([*arguments, "--seeds", "5", "--evaluations", "9", "--processes", "1", *folder]) == 0
     assert {p.name for p in tmp_path.iterdir()} >= {"job.jsonl.gz", "job.md", "job.png"}
     assert not (tmp_path / "job.part.jsonl").exists()

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.quasirandom import SobolEngine
 
 from bayesopt.device import constant, put
+from bayesopt.rows import take
 from bayesopt.space import Space
 
 #: Scales of the perturbations of incumbents, in encoded units: from the basin to its last digits.
@@ -90,7 +91,7 @@ def perturbed(space: Space, X: Tensor, z: Tensor, draws: Draws, top: int = 5) ->
     d = space.dim
     best = z.topk(min(top, z.shape[-1]), -1, largest=False).indices
     chosen = best.gather(1, (draws.pick.square() * best.shape[-1]).long())
-    base = X.gather(1, chosen[..., None].expand(-1, -1, d))
+    base = take(X, chosen)
     scales = constant(PERTURBATION_SCALES, X.dtype, X.device)
     scale = scales[(draws.scale * len(PERTURBATION_SCALES)).long()]
     step = scale * draws.noise * (draws.moved < max(0.3, min(1.0, 8.0 / d)))

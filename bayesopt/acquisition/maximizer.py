@@ -15,7 +15,8 @@ from bayesopt import bfgs
 from bayesopt.acquisition.candidates import MANY_LEVELS, Draws, Moves, perturbed, quasi_random
 from bayesopt.acquisition.region import Region
 from bayesopt.acquisition.surface import Surface
-from bayesopt.device import Watch, constant, put
+from bayesopt.device import CPU, Watch, constant, put
+from bayesopt.rows import take
 from bayesopt.space import Space
 
 #: Step of the differences that give the curvature, and the least one that is believed, where a unit is a
@@ -23,8 +24,6 @@ from bayesopt.space import Space
 _DIFFERENCE = 1e-3
 _LEAST_CURVATURE = 1.0
 _MOST_CURVED = 40
-
-_CPU = torch.device("cpu")
 
 #: Largest finite space that is enumerated instead of searched.
 ENUMERABLE = 1024
@@ -111,19 +110,12 @@ def climb(
 
 
 @lru_cache(maxsize=16)
-def enumerated(space: Space, device: torch.device = _CPU) -> tuple[Tensor, Tensor] | None:
+def enumerated(space: Space, device: torch.device = CPU) -> tuple[Tensor, Tensor] | None:
     """All points of a small finite space with their activity masks, None for a larger one."""
     if space.size > ENUMERABLE:
         return None
     X, active = space.encode(list(space.grid()))
     return put(X, device), put(active, device)
-
-
-def take(X: Tensor, index: Tensor) -> Tensor:
-    """The points `(b, k, d)` at places `(b, k)` of `X (b, m, d)`; likewise numbers `(b, k)` of `(b, m)`."""
-    if X.dim() == 2:
-        return X.gather(1, index)
-    return X.gather(1, index[..., None].expand(-1, -1, X.shape[-1]))
 
 
 def best_of(X: Tensor, value: Tensor, count: int = 64) -> tuple[Tensor, Tensor]:

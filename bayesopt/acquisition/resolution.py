@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bayesopt.acquisition.surface import Term
+from bayesopt.rows import take
 
 #: Ties of neighbours that make a plateau rather than a coincidence.
 _TIES = 3
@@ -63,7 +64,7 @@ class Unresolved(Term):
         distance, index = torch.cdist(F, self.F).min(-1)
         r = self.radius.clamp_min(1e-300)
         depth = (1.0 - distance / r).clamp_min(0.0) * (self.radius > 0.0)
-        near = self.F.gather(1, index[..., None].expand(-1, -1, F.shape[-1]))
+        near = take(self.F, index)
         slope = (2.0 * _PENALTY * depth / r / distance.clamp_min(1e-12)).unsqueeze(-1) * (F - near)
         return -_PENALTY * depth.square(), slope
 

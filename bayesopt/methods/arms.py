@@ -24,10 +24,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bayesopt.acquisition.maximizer import climbed_columns, take
+from bayesopt.acquisition.maximizer import climbed_columns
 from bayesopt.acquisition.region import Nearby, Region
 from bayesopt.device import constant, put
 from bayesopt.methods.history import History
+from bayesopt.rows import take
 from bayesopt.space import Space
 from bayesopt.surrogates.quadratic import Quadratic, is_determined
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from bayesopt.acquisition.distinct import first_free
 from bayesopt.methods.history import History, generator
 from bayesopt.methods.quasi_random import sobol_point
+from bayesopt.rows import take
 from bayesopt.space import Space
 
 # Constants were measured on ten problems of every kind, 100 to 500 evaluations; none is critical.
@@ -78,8 +79,8 @@ def _parents(history: History, draws: Tensor) -> tuple[Tensor, Tensor]:
     order = history.y.nan_to_num(torch.inf).argsort(dim=-1, stable=True)
     count = torch.isfinite(history.y).sum(-1, keepdim=True).clamp(max=PARENTS)
     rank = (draws.amin(-1) * count).long()  # the best of t ranks
-    index = order.gather(1, rank)[..., None].expand(-1, -1, history.X.shape[-1])
-    return history.X.gather(1, index), history.active.gather(1, index)
+    index = take(order, rank)
+    return take(history.X, index), take(history.active, index)
 
 
 def _crossed(

@@ -26,7 +26,7 @@ from bayesopt.acquisition.candidates import Draws
 from bayesopt.acquisition.distinct import SAME, first_free, is_taken
 from bayesopt.acquisition.exploration import PureExploration
 from bayesopt.acquisition.fantasies import Averaged, BatchAcquisition, Fantasies, innovations
-from bayesopt.acquisition.maximizer import DEFAULT_EFFORT, Effort, climbed_columns, enumerated, take
+from bayesopt.acquisition.maximizer import DEFAULT_EFFORT, Effort, climbed_columns, enumerated
 from bayesopt.acquisition.region import Nearby
 from bayesopt.acquisition.resolution import Unresolved, has_ties, resolution
 from bayesopt.acquisition.surface import Term, lengthscales
@@ -34,6 +34,7 @@ from bayesopt.acquisition.thompson import thompson
 from bayesopt.device import put, stalls
 from bayesopt.methods.arms import is_extra, is_local, look_nearby, takes_quadratic
 from bayesopt.methods.history import History, generator
+from bayesopt.rows import take
 from bayesopt.space import Space
 from bayesopt.surrogates.feasibility import fit_feasibility
 from bayesopt.surrogates.gp import GaussianProcess

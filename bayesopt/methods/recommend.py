@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bayesopt.acquisition.maximizer import take
 from bayesopt.methods.history import History
+from bayesopt.rows import take
 from bayesopt.surrogates.model import Model
 from bayesopt.surrogates.outcomes import OutcomeScale
 from bayesopt.surrogates.prefixes import LARGEST_FIT, NO_CACHE, Cache, fit_surrogate

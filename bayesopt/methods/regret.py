@@ -16,12 +16,13 @@ from bayesopt import bfgs, linalg
 from bayesopt.acquisition import LogExpectedImprovement, Pointwise
 from bayesopt.acquisition.candidates import Draws, quasi_random
 from bayesopt.acquisition.fantasies import innovations
-from bayesopt.acquisition.maximizer import Effort, candidates, enumerated, polish, take
+from bayesopt.acquisition.maximizer import Effort, candidates, enumerated, polish
 from bayesopt.acquisition.surface import lengthscales
 from bayesopt.device import constant, put
 from bayesopt.methods.gp import Learnt, situate
 from bayesopt.methods.history import History, generator
 from bayesopt.methods.insight import mean_improvement
+from bayesopt.rows import take
 from bayesopt.surrogates.outcomes import OutcomeScale
 
 #: Functions drawn; points at which they are compared, spread over the space and near the best ones.

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from bayesopt import bfgs
 from bayesopt.acquisition.distinct import untried
-from bayesopt.acquisition.maximizer import climbed_columns, enumerated, take
+from bayesopt.acquisition.maximizer import climbed_columns, enumerated
 from bayesopt.acquisition.surface import BELIEF_STRENGTH
 from bayesopt.device import constant, put, sure
 from bayesopt.methods.history import History, generator
+from bayesopt.rows import take
 from bayesopt.space import Space
 from bayesopt.surrogates.bandwidths import magic_clip, neighbour_gap, scott
 from bayesopt.surrogates.parzen import ParzenMixture

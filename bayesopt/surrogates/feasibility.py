@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from bayesopt.device import put
+from bayesopt.rows import take
 from bayesopt.surrogates.gp import GaussianProcess, Optimum, fit_hyperparameters
 from bayesopt.surrogates.model import Model
 from bayesopt.surrogates.prefixes import LARGEST_FIT, NO_CACHE, Cache, rungs
@@ -59,4 +60,4 @@ def _most_telling(F: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """`LARGEST_FIT` evaluations: the failures first, then the earliest successes, spread the widest."""
     earlier = torch.linspace(0.5, 0.0, labels.shape[1], dtype=F.dtype, device=F.device)
     keep = (labels + earlier).topk(LARGEST_FIT, -1).indices
-    return F.gather(1, keep[..., None].expand(-1, -1, F.shape[-1])), labels.gather(1, keep)
+    return take(F, keep), take(labels, keep)

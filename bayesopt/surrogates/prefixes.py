@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bayesopt.device import sure
+from bayesopt.rows import take
 from bayesopt.surrogates.gp import HEAT, GaussianProcess, Optimum, fit_hyperparameters
 from bayesopt.surrogates.model import Model
 from bayesopt.surrogates.outcomes import half_rank, half_rank_std
@@ -90,8 +91,8 @@ def fit_surrogate(
     z, variance = half_rank(y), _variance(y, std)
     if F.shape[1] > LARGEST_FIT and warm is not None:
         index = most_relevant(z)
-        F, z = F.gather(1, index[..., None].expand(-1, -1, F.shape[-1])), z.gather(1, index)
-        variance = None if variance is None else variance.gather(1, index)
+        F, z = take(F, index), take(z, index)
+        variance = None if variance is None else take(variance, index)
         return GaussianProcess.of(model.kernel, warm.theta, F, z, variance)
     return GaussianProcess.of(model.kernel, _fit_all(model, F, z, variance, warm).theta, F, z, variance)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bayesopt import bfgs, linalg
 from bayesopt.device import put
+from bayesopt.rows import take
 
 #: Points a model with p coefficients needs, over p, and how many nearby ones it is fitted to.
 _ENOUGH_DIAGONAL, _ENOUGH_FULL, _NEIGHBOURS = 1.3, 1.15, 1.5
@@ -73,15 +74,15 @@ class Quadratic:
         full = n >= _ENOUGH_FULL * coefficients(d, full=True)
         count = min(n, math.ceil(_NEIGHBOURS * coefficients(d, full)))
         best = y.argmin(-1, keepdim=True)
-        centre = X.gather(1, best[..., None].expand(-1, -1, d))
+        centre = take(X, best)
         half = 0.5 * y  # the largest floats are an infinity apart
-        offsets, above, by_value = X - centre, half - half.gather(1, best), _ranks(y)
+        offsets, above, by_value = X - centre, half - take(half, best), _ranks(y)
 
         def nearest(scaled: Tensor) -> "Quadratic":
             distance = _ranks(scaled.square().sum(-1))
             near = (distance + by_value).argsort(dim=-1, stable=True)[:, :count]
-            V = offsets.gather(1, near[..., None].expand(-1, -1, d))
-            return cls._through(centre[:, 0], V, above.gather(1, near), full)
+            V = take(offsets, near)
+            return cls._through(centre[:, 0], V, take(above, near), full)
 
         model = nearest(offsets)
         for _ in range(rounds - 1):
