@@ -1,7 +1,9 @@
-"""Options and fixtures for every test: which device, which precision; and a repeatable hypothesis."""
+"""Options and fixtures for every test: which device, which precision; and every source of chance seeded."""
 
 import os
+import random
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -25,6 +27,14 @@ def pytest_configure(config: pytest.Config) -> None:
     """Without a GPU, Triton's kernels are interpreted; it looks at this once, when it is imported."""
     if config.getoption("--device") == "cpu":
         os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """The global generators, which tests and BoTorch's optimiser draw from: no test passes by luck."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 -- it is the global generator that is meant
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
