@@ -100,6 +100,7 @@ class Results:
     def __init__(self, d: int) -> None:
         self._count = 0
         self._room = _room(0, d)
+        self._ranking = np.empty(0, int)  # of the first rows, as many as it is long
 
     def __len__(self) -> int:
         return self._count
@@ -108,6 +109,19 @@ class Results:
     def rows(self) -> Rows:
         """All of them; views that the next `add` may overwrite."""
         return self._room.take(slice(self._count))
+
+    @property
+    def ranking(self) -> NDArray[np.int64]:
+        """Places of the rows by outcome `(n,)`: best first, of equals the earlier one, failures last.
+
+        Kept: one more result takes a search for its place, not another sort.
+        """
+        known, y = len(self._ranking), self._room.y[: self._count]
+        if known < self._count:
+            new = known + np.argsort(y[known:], kind="stable")
+            place = np.searchsorted(y[self._ranking], y[new], side="right")  # nan is above all numbers
+            self._ranking = np.insert(self._ranking, place, new)
+        return self._ranking
 
     def asked_at(self) -> NDArray[np.int64]:
         """`Rows.at` in the order of telling, `(n,)`."""
@@ -126,6 +140,8 @@ class Results:
         order = tail.order()
         for field in fields(Rows):
             getattr(self._room, field.name)[kept:total] = getattr(tail, field.name)[order]
+        if kept < self._count:
+            self._ranking = self._ranking[self._ranking < kept]
         self._count = total
 
 

@@ -3,6 +3,7 @@
 A method is a pure function of a `History`: of the seed, what was asked, told and is pending.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -27,6 +28,7 @@ class History:
             results brought along, which come first, equally many in every study.
         std: known standard deviations of the outcomes `(b, n)`, nan where not known; None for none known.
         noisy: whether evaluating a configuration again may tell something new.
+        ranked: `ranking`, where it is known already, on the CPU; None to sort.
         home: the same on the CPU, where the host can look at it; itself, if it is there.
     """
 
@@ -40,6 +42,7 @@ class History:
     at: Tensor
     std: Tensor | None = None
     noisy: bool = False
+    ranked: Tensor | None = None
     home: "History" = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -47,7 +50,7 @@ class History:
         object.__setattr__(self, "home", self if is_here else self._map(lambda t: t.cpu()))
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> "History":
-        """Every tensor but `at` moved."""
+        """Every tensor but `at` and `ranked` moved."""
         moved: dict[str, Any] = {name: move(getattr(self, name)) for name in self._names()}
         return replace(self, **moved)
 
@@ -73,9 +76,16 @@ class History:
         first, *others = (history.home for history in histories)
         if not others:
             return first
-        names = [*first._names(), "at"]
+        names = [*first._names(), "at", *(["ranked"] if first.ranked is not None else [])]
         joined: dict[str, Any] = {n: torch.cat([getattr(h, n) for h in (first, *others)]) for n in names}
         return replace(first, **joined, seeds=tuple(seed for h in histories for seed in h.seeds))
+
+    @cached_property
+    def ranking(self) -> Tensor:
+        """Places of the results `(b, n)`, best first, ties by age, failures last; on the CPU."""
+        if self.ranked is not None:
+            return self.ranked
+        return self.home.y.nan_to_num(nan=math.inf).argsort(dim=-1, stable=True)
 
     @cached_property
     def succeeded(self) -> Tensor:
@@ -112,6 +122,7 @@ class History:
             active_pending=self.active_pending[:, :0],
             at=self.at[:, :n],
             std=None if self.std is None else self.std[:, :n],
+            ranked=None,
         )
 
 

@@ -30,6 +30,9 @@ from bayesopt.surrogates.parzen import ParzenMixture
 #: Best candidates among which a batch is chosen, at least; they cost a kernel for each pair.
 _POOL = 256
 
+#: Codes that differ by no more are those of one configuration; coordinates are exact to 1e-15.
+_SAME = 1e-12
+
 #: Of the climb at the end, in encoded units.
 _CLIMB = bfgs.Options(evaluations=6, ftol=1e-3, first_step=0.05, max_step=0.1)
 
@@ -71,7 +74,7 @@ def propose_tpe(space: Space, history: History, q: int, options: TPE = DEFAULT) 
     """
     sharp = _is_sharp(history, q, options)
     ratio = density_ratio(space, history, options, sharp)
-    taken = _codes(history.known())
+    taken = torch.cat([_codes(history.X), _codes(history.X_pending)], 1)
     source = [generator(seed, history.asked, 0) for seed in history.seeds]
     pool = max(_POOL, 8 * q)
     X, good, bad = _candidates(ratio, source, options.candidates, pool)
@@ -126,7 +129,8 @@ class Ratio:
     def log_densities(self, X: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
         """`log l` and `log g` `(b, m)` at snapped points `(b, m, d)`."""
         if self.joint:
-            return self.good.log_density(X, active), self.bad.log_density(X, active)
+            features = self.good.columns.features(X, active)
+            return self.good.log_density_of(features), self.bad.log_density_of(features)
         return self.good.log_marginals(X, active).sum(-1), self.bad.log_marginals(X, active).sum(-1)
 
     def liars(self, X: Tensor) -> ParzenMixture:
@@ -151,8 +155,8 @@ def density_ratio(space: Space, history: History, options: TPE = DEFAULT, sharp:
     tables and conditional spaces, sharp on smooth functions; in turns they are as good as the better of
     both.
     """
-    order = history.y.nan_to_num(nan=math.inf).argsort(dim=-1, stable=True)  # failures last, ties by age
-    succeeded = history.succeeded.shape[1]
+    order = history.ranking
+    succeeded = int(history.home.y[0].isfinite().sum())
     k = min(math.ceil(options.good_share * succeeded), options.most_good)
     good = _side(space, history, order[:, :k], _rank_weights(k), _gaps)
     rule = _gaps if sharp else scott
@@ -188,20 +192,21 @@ def _thinned(order: Tensor, most: int) -> tuple[Tensor, Tensor]:
         return order, torch.ones(n, dtype=torch.float64)
     near = most // 2
     rest, far = n - near, most - near
-    place = torch.arange(far, device=order.device)
-    index = torch.cat([torch.arange(near, device=order.device), near + (place * rest + rest // 2) // far])
+    index = torch.cat([torch.arange(near), near + (torch.arange(far) * rest + rest // 2) // far])
     weight = torch.ones(most, dtype=torch.float64)
     weight[near:] = rest / far
     return order[:, index], weight
 
 
 def _side(space: Space, history: History, index: Tensor, weight: Tensor, rule: Bandwidth) -> ParzenMixture:
-    """The mixture over the trials `(b, n)` with weights `(n,)`, and the prior with weight 1."""
+    """The mixture over the trials `(b, n)` with weights `(n,)`, both on the CPU; the prior weighs 1."""
+    index = put(index, history.X.device)
     X, active = take(history.X, index), take(history.active, index)
     weight = put(weight, X.device).expand(index.shape)
     scale = magic_clip(rule(X, active, weight).expand(X.shape), active)
-    categorical = constant(space.categorical, torch.bool, X.device)
-    scale = torch.where(categorical, _choice_spread(space, active), scale)
+    if any(space.categorical):
+        categorical = constant(space.categorical, torch.bool, X.device)
+        scale = torch.where(categorical, _choice_spread(space, active), scale)
     prior = X.new_full((len(X), 1, space.dim), 0.5)
     off = torch.zeros_like(prior, dtype=torch.bool)
     weight = torch.cat([weight, torch.ones_like(prior[..., 0])], 1)
@@ -228,7 +233,7 @@ def _candidates(
         X, active = (t.expand(len(source), *t.shape) for t in grid)
         return X, *ratio.log_densities(X, active)
     if ratio.joint:
-        X, active = space.snap(ratio.good.sample(count, source))
+        X, active = ratio.good.sample(count, source)
         return X, *ratio.log_densities(X, active)
     return _recombined(ratio, ratio.good.sample_marginals(count, source), pool)
 
@@ -262,7 +267,7 @@ def _greedy(ratio: Ratio, X: Tensor, good: Tensor, bad: Tensor, q: int) -> Tenso
         pick = (good - bad).argmax(-1, keepdim=True)
         chosen.append(pick)
         bad = torch.logaddexp(bad, kernels.gather(-1, pick.unsqueeze(1).expand(-1, X.shape[1], 1))[..., 0])
-        good = good.masked_fill(code == code.gather(1, pick), -torch.inf)
+        good = good.masked_fill(_same(code, code.gather(1, pick)), -torch.inf)
     return torch.cat(chosen, 1)
 
 
@@ -276,16 +281,19 @@ def _climbed(ratio: Ratio, X: Tensor, taken: Tensor) -> Tensor:
     if not ratio.joint or not any(climbed_columns(space)):
         return X
     free = constant(climbed_columns(space), torch.bool, X.device)
-    bad = ratio.beside(X).bad
-    own = torch.zeros(q, bad.log_weight.shape[1], dtype=torch.bool, device=X.device)
-    own[:, -q:].fill_diagonal_(True)
     active = space.activity(X)
+    bad, without = ratio.bad, None
+    if q > 1:
+        bad = ratio.beside(X).bad
+        without = torch.zeros(q, bad.log_weight.shape[1], dtype=torch.bool, device=X.device)
+        without[:, -q:].fill_diagonal_(True)
 
     def descent(x: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
-        on = active if keep is None else active[keep]
-        above, up = ratio.good.rows(keep).log_density_and_gradient(x, on)
-        below, down = bad.rows(keep).log_density_and_gradient(x, on, without=own)
-        value, slope = below - above, down - up
+        columns, on = bad.columns, active if keep is None else active[keep]
+        features = columns.features(x, on)
+        above, up = ratio.good.rows(keep).log_density_and_slope(features)
+        below, down = bad.rows(keep).log_density_and_slope(features, without)
+        value, slope = below - above, columns.pullback(x, on, down - up)
         if space.has_belief:
             belief, rise = space.belief(x)
             value, slope = value - ratio.belief_weight * belief, slope - ratio.belief_weight * rise
@@ -301,33 +309,35 @@ def _climbed(ratio: Ratio, X: Tensor, taken: Tensor) -> Tensor:
 
 
 def _codes(X: Tensor) -> Tensor:
-    """Hash `(b, n)` of points `(b, n, d)`: the same for the same configuration, by chance never else."""
-    factors = _factors(X.shape[-1], X.device)
-    parts = X.split(8192, 1)  # which the cache of a core holds: a million rows take 30 ms, not 110
-    return torch.cat([(part * 2**30).round_().long().mul_(factors).sum(-1) for part in parts], 1)
+    """Where points `(b, n, d)` lie on a random line, `(b, n)`: apart, by chance never else, if they differ."""
+    return X @ _line(X.shape[-1], X.device)
 
 
 @lru_cache(maxsize=64)
-def _factors(d: int, device: torch.device) -> Tensor:
-    """Random odd numbers `(d,)`, always the same."""
-    return 2 * torch.randint(2**62, (d,), generator=generator(0)).to(device) + 1
+def _line(d: int, device: torch.device) -> Tensor:
+    """Its direction `(d,)`, always the same."""
+    return torch.randn(d, generator=generator(0), dtype=torch.float64).to(device)
 
 
 def _known(codes: Tensor, taken: Tensor) -> Tensor:
     """Which of the codes `(b, m)` are among the codes `taken (b, n)`."""
     if codes.shape[1] <= 2:  # comparing with all is cheaper than sorting them
-        return (codes.unsqueeze(-1) == taken.unsqueeze(-2)).any(-1)
+        return _same(codes.unsqueeze(-1), taken.unsqueeze(-2)).any(-1)
     if not taken.shape[1]:
         return torch.zeros_like(codes, dtype=torch.bool)
     table = taken.sort(-1).values
-    place = torch.searchsorted(table, codes).clamp(max=table.shape[1] - 1)
-    return table.gather(1, place) == codes
+    place = torch.searchsorted(table, codes - _SAME).clamp(max=table.shape[1] - 1)
+    return _same(table.gather(1, place), codes)
 
 
 def _repeats(codes: Tensor) -> Tensor:
     """Which of the codes `(b, q)` are also those of an earlier one."""
-    same = codes.unsqueeze(-1) == codes.unsqueeze(-2)
-    return same.tril(-1).any(-1)
+    return _same(codes.unsqueeze(-1), codes.unsqueeze(-2)).tril(-1).any(-1)
+
+
+def _same(codes: Tensor, others: Tensor) -> Tensor:
+    """Which of the codes are of the same configurations."""
+    return (codes - others).abs() <= _SAME
 
 
 def _distinct(space: Space, X: Tensor, taken: Tensor, history: History) -> Tensor:

@@ -1,7 +1,7 @@
 """How wide the kernels of a Parzen mixture are: rules for numeric columns, in encoded units.
 
 All look at one column at a time and at the points that are active there; entries of inactive points are
-arbitrary positive numbers.
+arbitrary numbers.
 """
 
 import torch
@@ -17,14 +17,12 @@ def neighbour_gap(centre: Tensor, active: Tensor) -> Tensor:
     Args: centre, active: `(b, n, d)`.
     """
     value, order = torch.where(active, centre, 2.0).sort(dim=1, stable=True)
+    step = value.diff(dim=1).masked_fill(value[:, 1:] > 1.0, 0.0)  # what is not active stands at the end
     edge = torch.zeros_like(value[:, :1])
-    padded = torch.cat([edge, value.clamp(max=1.0), edge + 1.0], 1)  # what is not active stands at the end
-    left, right = padded[:, 1:-1] - padded[:, :-2], padded[:, 2:] - padded[:, 1:-1]
-    place = torch.arange(centre.shape[1], device=centre.device).unsqueeze(-1)
-    last = active.sum(1, keepdim=True) - 1
-    gap = torch.where((place == 0) & (last > 0), right, torch.maximum(left, right))
-    gap = torch.where((place == last) & (last > 0), left, gap)
-    return torch.empty_like(gap).scatter(1, order, gap)
+    gap = torch.maximum(torch.cat([edge, step], 1), torch.cat([step, edge], 1))
+    gap = torch.empty_like(gap).scatter(1, order, gap)
+    alone = active.sum(1, keepdim=True) == 1
+    return torch.where(alone, torch.maximum(centre, 1.0 - centre), gap)
 
 
 def scott(centre: Tensor, active: Tensor, weight: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ the kernels that are active there and the prior: what univariate TPE compares.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -81,29 +82,32 @@ class ParzenMixture:
 
     def log_kernels(self, X: Tensor, active: Tensor) -> Tensor:
         """`log k_i(x)` at snapped `(b, m, d)`, shape `(b, m, n)`, without the weights."""
-        return self._joint(self.columns.features(X, active), torch.zeros_like(self.log_weight))
+        return self._linear(self.columns.features(X, active), self._constants)
 
     def log_density(self, X: Tensor, active: Tensor) -> Tensor:
         """`log p(x)` at snapped points `(b, m, d)` with their activity, shape `(b, m)`."""
-        features = self.columns.features(X, active)
+        return self.log_density_of(self.columns.features(X, active))
+
+    def log_density_of(self, features: Tensor) -> Tensor:
+        """`log p(x)` `(b, m)` at points with these features `(b, m, F)`."""
         chunk = max(1, entries(_CHUNK_ENTRIES, features) // self.log_weight.numel())
-        parts = [_log_sum(self._joint(part, self.log_weight)) for part in features.split(chunk, -2)]
+        parts = [_log_sum(self._linear(part, self._shift)) for part in features.split(chunk, -2)]
         return torch.cat(parts, -1)
 
-    def log_density_and_gradient(
-        self, X: Tensor, active: Tensor, without: Tensor | None = None
+    def log_density_and_slope(
+        self, features: Tensor, without: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """`log p(x)` `(b, m)` and its gradient `(b, m, d)`, zero in unordered choices and inactive entries.
+        """`log p(x)` `(b, m)` and its gradient in the features `(b, m, F)`: what `Columns.pullback` takes.
 
-        On the levels of a discrete number the gradient is that of the continuation between them. Kernels
-        where the mask `without (m, n)` holds are left out of the sum at that point.
+        Kernels where the mask `without (m, n)` holds are left out of the sum at that point.
         """
-        logs = self._joint(self.columns.features(X, active), self.log_weight)
+        logs = self._linear(features, self._shift)
         if without is not None:
             logs = logs.masked_fill(without, -torch.inf)
-        value = logs.logsumexp(-1, keepdim=True)
-        dF = (logs - value).exp() @ self.coefficient
-        return value.squeeze(-1), self.columns.pullback(X, dF) * active
+        most = logs.amax(-1, keepdim=True)
+        kernels = logs.sub_(most).exp_()
+        total = kernels.sum(-1, keepdim=True)
+        return (total.log() + most).squeeze(-1), (kernels @ self.coefficient) / total
 
     def log_marginals(self, X: Tensor, active: Tensor) -> Tensor:
         """Log density of each column by itself `(b, m, d)` at `(b, m, d)`; 0 where a column is inactive."""
@@ -115,10 +119,18 @@ class ParzenMixture:
             logs[..., j] = _log_sum(product)
         return torch.where(active, logs, 0.0)
 
-    def _joint(self, features: Tensor, log_weight: Tensor) -> Tensor:
-        """Logarithms of the weighted kernels `(b, m, n)` at features `(b, m, F)`."""
-        shift = log_weight if self.columns.space.has_conditions else log_weight + self.constant.sum(-1)
-        return torch.baddbmm(shift.unsqueeze(1), features, self.coefficient.mT)
+    @cached_property
+    def _constants(self) -> Tensor:
+        """What the log kernels are where all features vanish `(b, n)`, without the weights."""
+        return torch.zeros_like(self.log_weight) if self.columns.space.has_conditions else self.constant.sum(-1)
+
+    @cached_property
+    def _shift(self) -> Tensor:
+        return self._constants + self.log_weight
+
+    def _linear(self, features: Tensor, constants: Tensor) -> Tensor:
+        """Logarithms of the kernels `(b, m, n)` with these constants `(b, n)` at features `(b, m, F)`."""
+        return torch.baddbmm(constants.unsqueeze(1), features, self.coefficient.mT)
 
     def _column_log_weight(self) -> Tensor:
         """Weights of the kernels in each column `(b, n, d)`: of those active there, and of the prior."""
@@ -128,13 +140,15 @@ class ParzenMixture:
 
     # --- draws --------------------------------------------------------------------------------------------
 
-    def sample(self, count: int, generators: Sequence[torch.Generator]) -> Tensor:
-        """Draws from the joint density `(b, count, d)`, snapped, each study's from its own generator."""
+    def sample(self, count: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
+        """Draws from the joint density `(b, count, d)`, snapped, and their activity.
+
+        Those of each study come from its own generator.
+        """
         U = _uniforms(count, self.centre.shape[-1] + 1, generators, self.centre.device)
         mass, row = self.log_weight.exp().unsqueeze(1), torch.zeros_like(U[..., 0], dtype=torch.int64)
         kernel, _ = _inverse(mass, row, U[..., 0])
-        drawn = self._draw(kernel.unsqueeze(-1).expand(U[..., 1:].shape), U[..., 1:])
-        return self.columns.space.snap(drawn)[0]
+        return self.columns.space.snap(self._draw(kernel.unsqueeze(-1), U[..., 1:]))
 
     def sample_marginals(self, count: int, generators: Sequence[torch.Generator]) -> Tensor:
         """Draws from the density of each column by itself `(b, count, d)`; every column as if active."""
@@ -146,39 +160,48 @@ class ParzenMixture:
         return self.columns.space.rounded(self._draw(kernel.view(row.shape), U[..., d:]))
 
     def _draw(self, kernel: Tensor, U: Tensor) -> Tensor:
-        """Draws `(b, m, d)` from the kernels `(b, m, d)`, a column each, by the uniforms `(b, m, d)`."""
+        """Draws `(b, m, d)` by the uniforms `(b, m, d)` from kernels `(b, m, d)`, or `(b, m, 1)` for all columns."""
         columns = self.columns
         X = columns.space.quantile(U)
-        on = self.active.gather(1, kernel)
+        on = _of(kernel, self.active)
         if len(columns.numeric):
-            drawn = self._numbers(columns.numbers(kernel), columns.numbers(U))
+            own = kernel if kernel.shape[-1] == 1 else columns.numbers(kernel)
+            drawn = self._numbers(own, columns.numbers(U))
             drawn = torch.where(columns.numbers(on), drawn, columns.numbers(X))
             X = drawn if drawn.shape == X.shape else X.index_copy(-1, columns.numeric, drawn)
         if len(columns.choice):
             mass = columns.log_choices(self.centre, self.scale).exp() / columns.levels
             for column, part in columns.choices:
-                level, _ = _inverse(mass[..., part], kernel[..., column], U[..., column])
+                level, _ = _inverse(mass[..., part], kernel.expand(U.shape)[..., column], U[..., column])
                 x = (level + 0.5) / (part.stop - part.start)
                 X[..., column] = torch.where(on[..., column], x, X[..., column])
         return X
 
     def _numbers(self, kernel: Tensor, U: Tensor) -> Tensor:
-        """Draws `(b, m, p)` from the numeric columns of the kernels `(b, m, p)`."""
+        """Draws `(b, m, p)` by uniforms from the numeric columns of kernels, as in `_draw`."""
         columns, (b, m, p) = self.columns, U.shape
         centres, scales = columns.numbers(self.centre), columns.numbers(self.scale)
-        centre, h = centres.gather(1, kernel), scales.gather(1, kernel)
         ends = (torch.special.ndtr((edge - centres) / scales) for edge in (columns.tail, 1.0))
-        low, high = (end.gather(1, kernel) for end in ends)
+        centre, h, low, high = (_of(kernel, values) for values in (centres, scales, *ends))
         last = columns.level.shape[-1]
         if not last:
-            return centre + h * torch.special.ndtri(low + U * (high - low))
+            return torch.addcmul(centre, h, torch.special.ndtri(torch.lerp(low, high, U)))
         summed, rest = columns.masses(centres, scales)
         cells = torch.cat([summed, rest.unsqueeze(-1)], -1).flatten(1, 2)
         axis = torch.arange(p, device=U.device)
         cell, left = _inverse(cells, (kernel * p + axis).flatten(1), U.flatten(1))
         cell, left = cell.view(b, m, p), left.view(b, m, p)
-        number = centre + h * torch.special.ndtri(low + left * (high - low))
+        number = torch.addcmul(centre, h, torch.special.ndtri(torch.lerp(low, high, left)))
         return torch.where(cell == last, number, columns.level[axis, cell.clamp(max=last - 1)])
+
+
+def _of(kernel: Tensor, values: Tensor) -> Tensor:
+    """Values `(b, n, p)` of drawn kernels `(b, m, p)`, a column each, or `(b, m, 1)`: whole rows, faster."""
+    if kernel.shape[-1] == values.shape[-1]:
+        return values.gather(1, kernel)
+    b, n, p = values.shape
+    row = kernel + n * torch.arange(b, device=values.device).view(b, 1, 1)
+    return values.flatten(0, 1).index_select(0, row.flatten()).view(b, -1, p)
 
 
 def _log_sum(logs: Tensor) -> Tensor:

@@ -84,10 +84,11 @@ class Columns:
             parts.append(logp[..., self.believed])
         return torch.cat(parts, -1)
 
-    def pullback(self, X: Tensor, dF: Tensor) -> Tensor:
-        """Gradient in the numeric columns of X `(*b, m, d)` from the gradient in the features `(*b, m, F)`.
+    def pullback(self, X: Tensor, active: Tensor, dF: Tensor) -> Tensor:
+        """Gradient `(*b, m, d)` at snapped points from the gradient in the features `(*b, m, F)`.
 
-        Zero in the other columns; inactive entries are the caller's business.
+        Zero in unordered choices and inactive entries. On the levels of a discrete number it is that of the
+        continuation between them.
         """
         p = len(self.numeric)
         gradient = dF[..., :p] + (2.0 * self.numbers(X) - 1.0) * dF[..., p : 2 * p]
@@ -96,7 +97,7 @@ class Columns:
         if len(self.believed):
             slope = self.space.belief_columns(X)[1][..., self.believed]
             gradient[..., self.believed] += slope * dF[..., -len(self.believed) :]
-        return gradient
+        return gradient * active
 
     def coefficients(self, centre: Tensor, active: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Coefficients `(*b, n, F)` of the log kernels, and their constants, a column each, `(*b, n, d)`.
@@ -108,12 +109,11 @@ class Columns:
             scale: `(*b, n, d)` bandwidths of numeric columns, `e` of choices.
         """
         on = active.to(centre.dtype)
-        u, h, on_number = self.numbers(centre) - 0.5, self.numbers(scale), self.numbers(on)
-        precision = on_number / h.square()
-        constant = torch.zeros_like(centre)
-        constant[..., self.numeric] = -0.5 * u.square() * precision - on_number * self._log_normaliser(
-            u + 0.5, h
-        )
+        c, h, on_number = self.numbers(centre), self.numbers(scale), self.numbers(on)
+        u, precision = c - 0.5, on_number / h.square()
+        constant = -0.5 * u.square() * precision - on_number * self._log_normaliser(c, h)
+        if len(self.numeric) < self.space.dim:
+            constant = torch.zeros_like(centre).index_copy(-1, self.numeric, constant)
         parts = [u * precision, -0.5 * precision]
         if len(self.choice):
             parts.append(self.log_choices(centre, scale) * on[..., self.choice])
@@ -131,9 +131,11 @@ class Columns:
 
     def masses(self, centre: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """Mass of untruncated kernels in each summed level `(*b, n, p, K)` and in the rest `(*b, n, p)`."""
+        rest = torch.special.ndtr((1.0 - centre) / h) - torch.special.ndtr((self.tail - centre) / h)
+        if not self.level.shape[-1]:
+            return self.level.expand(*centre.shape, 0), rest
         z = (self.level - centre.unsqueeze(-1)) / h.unsqueeze(-1)
         density = (-0.5 * z.square() - _LOG_SQRT_2PI).exp() / h.unsqueeze(-1)
-        rest = torch.special.ndtr((1.0 - centre) / h) - torch.special.ndtr((self.tail - centre) / h)
         return density * self.width, rest
 
     def _log_normaliser(self, centre: Tensor, h: Tensor) -> Tensor:

@@ -176,7 +176,7 @@ def test_a_long_history_is_thinned_and_says_nearly_the_same(sharp, device):
     known = history(FLAT, device, b=2, n=4000)
     thin, full = (density_ratio(FLAT, known, TPE(most_bad=most), sharp) for most in (TPE().most_bad, 10_000))
     assert thin.bad.centre.shape[1] == TPE().most_bad + 1 and full.bad.centre.shape[1] == 3976
-    X, active = FLAT.snap(full.good.sample(500, [generator(s, 1) for s in range(2)]))
+    X, active = full.good.sample(500, [generator(s, 1) for s in range(2)])
     ranks = [(good - bad).argsort(-1).argsort(-1).double() for good, bad in
              (ratio.log_densities(X, active) for ratio in (thin, full))]  # fmt: skip
     for pair in zip(*ranks, strict=True):
@@ -190,7 +190,7 @@ def test_the_climb_never_loses(device):
     ratio = density_ratio(FLAT, known, TPE(), True)
     climbed, near = propose_tpe(FLAT, known, 1), propose_tpe(FLAT, known, 1, TPE(candidates=24))
     best = [good - bad for good, bad in (ratio.log_densities(x, active) for x in (climbed, near))]
-    draws = ratio.good.sample(2400, [generator(s, 2, 0) for s in range(3)])
+    draws, _ = ratio.good.sample(2400, [generator(s, 2, 0) for s in range(3)])
     good, bad = ratio.log_densities(draws, active.expand(3, 2400, 3))
     assert bool((best[0][:, 0] >= (good - bad).amax(-1)).all())
     assert bool((best[1][:, 0] > (good - bad).quantile(0.95, -1)).all())
