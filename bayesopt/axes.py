@@ -1,6 +1,6 @@
 """How one parameter lies on its encoded axis [0, 1]: even bins, logarithmic bins, or a continuum.
 
-NumPy, one column at a time, float64. Coordinates are level numbers on a discrete axis and values on a
+NumPy, elementwise, float64; `together` puts continua side by side. Coordinates are level numbers on a discrete axis and values on a
 continuous one. `threshold(c)` is the smallest encoded value of coordinate `c` or above, so a comparison
 of encoded values decides exactly what a comparison of decoded ones would.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from typing import ClassVar
 
 import numpy as np
@@ -30,11 +31,11 @@ class Axis(ABC):
 
     @abstractmethod
     def encode(self, coordinates: Array) -> Array:
-        """Encoded values `(n,)` of coordinates `(n,)`."""
+        """Encoded values of coordinates, any shape."""
 
     @abstractmethod
     def decode(self, x: Array) -> Array:
-        """Coordinates `(n,)` of encoded values `(n,)` in [0, 1]; level numbers come as whole floats."""
+        """Coordinates of encoded values in [0, 1], any shape; level numbers come as whole floats."""
 
     @abstractmethod
     def threshold(self, coordinate: float) -> float:
@@ -107,6 +108,8 @@ class Continuum(Axis):
         self.half = 0.5 if math.isinf(high - low) else 1.0  # the width of (-1e308, 1e308) overflows
         # Close bounds: differences of logarithms would cancel, log1p of the exact difference does not.
         self.near = log and high / 2.0 <= low
+        self.start = math.log(low) if log else 0.0
+        self.width = math.log1p((high - low) / low) if self.near else math.log(high) - self.start if log else 0.0
         self._cuts = np.array([cut for cut in sorted(set(cuts)) if low < cut <= high])
         self._thresholds = _distinct(self._encode(self._cuts))
         self._bottom = np.concatenate([[0.0], self._thresholds])
@@ -116,6 +119,8 @@ class Continuum(Axis):
 
     def encode(self, coordinates: Array) -> Array:
         """`(v - low) / (high - low)`, or the same of the logarithms."""
+        if not len(self._cuts):
+            return self._encode(coordinates)
         region = np.searchsorted(self._cuts, coordinates, side="right")
         return _clip(self._encode(coordinates), self._bottom[region], self._top[region])
 
@@ -143,10 +148,9 @@ class Continuum(Axis):
     def values(self, x: Array) -> Array:
         """The plain inverse of the scale, without cuts and fixed points."""
         if self.near:
-            value = self.low + self.low * np.expm1(x * math.log1p((self.high - self.low) / self.low))
+            value = self.low + self.low * np.expm1(x * self.width)
         elif self.log:
-            start = math.log(self.low)
-            value = np.exp(start + x * (math.log(self.high) - start))
+            value = np.exp(self.start + x * self.width)
         else:
             low, high = self.low * self.half, self.high * self.half
             value = (low + x * (high - low)) / self.half
@@ -154,16 +158,16 @@ class Continuum(Axis):
         return _clip(value, self.low, self.high)
 
     def _decode_once(self, x: Array) -> Array:
+        if not len(self._cuts):
+            return self.values(x)
         region = np.searchsorted(self._thresholds, x, side="right")
         return _clip(self.values(x), self._least[region], self._most[region])
 
     def _encode(self, value: Array) -> Array:
         if self.near:
-            scale = math.log1p((self.high - self.low) / self.low)
-            x = np.log1p((value - self.low) / self.low) / scale
+            x = np.log1p((value - self.low) / self.low) / self.width
         elif self.log:
-            start = math.log(self.low)
-            x = (np.log(value) - start) / (math.log(self.high) - start)
+            x = (np.log(value) - self.start) / self.width
         else:
             low, high = self.low * self.half, self.high * self.half
             x = (value * self.half - low) / (high - low)
@@ -188,6 +192,28 @@ def _distinct(thresholds: Array) -> Array:
         moved[i] = min(moved[i], most)
         most = np.nextafter(moved[i], 0.0)
     return moved
+
+
+def together(axes: Sequence[Axis]) -> tuple[tuple[list[int], Axis], ...]:
+    """Which of the axes make one, and that one: continua without cuts, on one kind of scale.
+
+    It maps p values side by side, `(*b, p)`, bit by bit as each would its own, in the time of one: with few
+    values the calls are what counts.
+    """
+    groups: dict[object, list[int]] = {}
+    for place, axis in enumerate(axes):
+        kind = (axis.log, axis.near) if isinstance(axis, Continuum) and not len(axis._cuts) else place
+        groups.setdefault(kind, []).append(place)
+    return tuple((places, _side_by_side([axes[place] for place in places])) for places in groups.values())
+
+
+def _side_by_side(axes: Sequence[Axis]) -> Axis:
+    if len(axes) == 1:
+        return axes[0]
+    joint = copy(axes[0])
+    for name in ("low", "high", "half", "start", "width"):
+        setattr(joint, name, np.array([getattr(axis, name) for axis in axes]))
+    return joint
 
 
 def axis_of(parameter: Parameter, cuts: Sequence[float] = ()) -> Axis:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bayesopt.axes import Axis, axis_of
+from bayesopt.axes import Axis, axis_of, together
 from bayesopt.beliefs import Array, Table, suggestion
 from bayesopt.conditions import Rule, count, cuts_of, parents_first, rules_of
 from bayesopt.parameters import Categorical, Float, Int, Parameter
@@ -166,6 +166,21 @@ class Space(Mapping[str, Parameter]):
     # --- configurations -----------------------------------------------------------------------------------
 
     @cached_property
+    def _columns(self) -> tuple[tuple[str, Parameter], ...]:
+        """Name and parameter of each column."""
+        return tuple(self.items())
+
+    @cached_property
+    def _blocks(self) -> tuple[tuple[list[int], Axis], ...]:
+        """Columns that are encoded and decoded together, all of them active at the same time; their axis."""
+        always = [column for column, conditional in enumerate(self.conditional) if not conditional]
+        joint = together([self._axes[column] for column in always])
+        alone = tuple(
+            ([column], self._axes[column]) for column, conditional in enumerate(self.conditional) if conditional
+        )
+        return tuple(([always[place] for place in places], axis) for places, axis in joint) + alone
+
+    @cached_property
     def _needs(self) -> tuple[tuple[str, Parameter, tuple[tuple[str, Parameter, Rule], ...]], ...]:
         """Parents first: name, parameter, and for each rule the parent's name, the parent, the rule."""
         names, parameters = self.names, list(self.values())
@@ -244,13 +259,15 @@ class Space(Mapping[str, Parameter]):
                 raise type(error)(f"configuration {position}: {error}") from None
         X = np.full((len(valid), self.dim), 0.5)
         active = np.ones(X.shape, dtype=np.bool_)
-        for column, (name, parameter, axis) in enumerate(
-            zip(self.names, self.values(), self._axes, strict=True)
-        ):
-            if self.conditional[column]:
-                active[:, column] = [name in config for config in valid]
-            values = [config[name] for config in valid if name in config]
-            X[active[:, column], column] = axis.encode(_coordinates(parameter, values))
+        for columns, axis in self._blocks:
+            found = []
+            for column in columns:
+                name, parameter = self._columns[column]
+                if self.conditional[column]:
+                    active[:, column] = [name in config for config in valid]
+                found.append(_coordinates(parameter, [config[name] for config in valid if name in config]))
+            for column, x in zip(columns, axis.encode(np.array(found).T).T, strict=True):
+                X[active[:, column], column] = x
         return torch.from_numpy(X), torch.from_numpy(active)
 
     def decode(self, X: Tensor) -> list[Config]:
@@ -273,11 +290,11 @@ class Space(Mapping[str, Parameter]):
         if bool(X.isnan().any()):
             raise ValueError("decode needs values in [0, 1], X holds nan; find where it came from")
         snapped, active = self.snap(X.detach().cpu().to(torch.float64))
-        columns = [
-            _values(parameter, axis.decode(x))
-            for parameter, axis, x in zip(self.values(), self._axes, snapped.numpy().T, strict=True)
-        ]
-        rows = zip(*columns, strict=True)
+        values: list[Sequence[Choice]] = [()] * self.dim
+        for columns, axis in self._blocks:
+            for column, coordinates in zip(columns, axis.decode(snapped.numpy()[:, columns]).T, strict=True):
+                values[column] = _values(self._columns[column][1], coordinates)
+        rows = zip(*values, strict=True)
         if not self._rules:
             return [dict(zip(self.names, row, strict=True)) for row in rows]
         return [
