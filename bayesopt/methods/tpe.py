@@ -16,7 +16,6 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from bayesopt import bfgs
 from bayesopt.acquisition.distinct import untried
 from bayesopt.acquisition.maximizer import climbed_columns, enumerated
 from bayesopt.acquisition.surface import BELIEF_STRENGTH
@@ -33,8 +32,8 @@ _POOL = 256
 #: Codes that differ by no more are those of one configuration; coordinates are exact to 1e-15.
 _SAME = 1e-12
 
-#: Of the climb at the end, in encoded units.
-_CLIMB = bfgs.Options(evaluations=6, ftol=1e-3, first_step=0.05, max_step=0.1)
+#: Steps of the climb at the end, and their lengths: the largest change of a coordinate, in encoded units.
+_CLIMBS, _LENGTHS = 2, (0.0, *(0.2 * 0.5**i for i in range(8)))
 
 #: Bandwidths `(b, n, d)`, or the same for all points, from centres, activity and weights.
 Bandwidth = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -155,12 +154,16 @@ def density_ratio(space: Space, history: History, options: TPE = DEFAULT, sharp:
     tables and conditional spaces, sharp on smooth functions; in turns they are as good as the better of
     both.
     """
-    order = history.ranking
-    succeeded = int(history.home.y[0].isfinite().sum())
+    ranking, succeeded = history.ranking, history.y.shape[1] - int(history.home.y[0].isnan().sum())
     k = min(math.ceil(options.good_share * succeeded), options.most_good)
-    good = _side(space, history, order[:, :k], _rank_weights(k), _gaps)
-    rule = _gaps if sharp else scott
-    bad = _side(space, history, *_thinned(order[:, k:], options.most_bad), rule)
+    rest, weight = _thinned(ranking[:, k:], options.most_bad)
+    index = put(torch.cat([ranking[:, :k], rest], 1), history.X.device)
+    X, active = take(history.X, index), take(history.active, index)
+    sides = (
+        _side(space, X[:, :k], active[:, :k], _rank_weights(k), _gaps),
+        _side(space, X[:, k:], active[:, k:], weight, _gaps if sharp else scott),
+    )
+    good, bad = ParzenMixture.of(space, *(torch.cat(pair, 1) for pair in zip(*sides, strict=True))).parted(k + 1)
     ratio = Ratio(
         good=good,
         bad=bad,
@@ -198,21 +201,21 @@ def _thinned(order: Tensor, most: int) -> tuple[Tensor, Tensor]:
     return order[:, index], weight
 
 
-def _side(space: Space, history: History, index: Tensor, weight: Tensor, rule: Bandwidth) -> ParzenMixture:
-    """The mixture over the trials `(b, n)` with weights `(n,)`, both on the CPU; the prior weighs 1."""
-    index = put(index, history.X.device)
-    X, active = take(history.X, index), take(history.active, index)
-    weight = put(weight, X.device).expand(index.shape)
-    scale = magic_clip(rule(X, active, weight).expand(X.shape), active)
+def _side(
+    space: Space, X: Tensor, active: Tensor, weight: Tensor, rule: Bandwidth
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Centres, activity, scales and weights of kernels on the trials `(b, n, d)`, and of the prior.
+
+    The trials weigh `(n,)`, on the CPU; the prior 1.
+    """
+    weight = put(torch.cat([weight, torch.ones(1, dtype=torch.float64)]), X.device).expand(len(X), -1)
+    scale = magic_clip(rule(X, active, weight[:, :-1]).expand(X.shape), active)
     if any(space.categorical):
         categorical = constant(space.categorical, torch.bool, X.device)
         scale = torch.where(categorical, _choice_spread(space, active), scale)
     prior = X.new_full((len(X), 1, space.dim), 0.5)
     off = torch.zeros_like(prior, dtype=torch.bool)
-    weight = torch.cat([weight, torch.ones_like(prior[..., 0])], 1)
-    return ParzenMixture.of(
-        space, torch.cat([X, prior], 1), torch.cat([active, off], 1), torch.cat([scale, prior], 1), weight
-    )
+    return torch.cat([X, prior], 1), torch.cat([active, off], 1), torch.cat([scale, prior], 1), weight
 
 
 def _choice_spread(space: Space, active: Tensor) -> Tensor:
@@ -272,40 +275,56 @@ def _greedy(ratio: Ratio, X: Tensor, good: Tensor, bad: Tensor, q: int) -> Tenso
 
 
 def _climbed(ratio: Ratio, X: Tensor, taken: Tensor) -> Tensor:
-    """The proposals `(b, q, d)` after bounded BFGS on the numeric columns, all at once.
+    """The proposals `(b, q, d)` after steepest ascent of the numeric columns, all at once.
 
-    Each climbs `log l - log g` with the kernels of the others, where they stood, on the bad side. One that
-    would not gain after snapping, or not be new, stays where it is.
+    Each climbs `log l - log g` with the kernels of the others, where they stood, on the bad side. A step goes
+    to the best of several points along the gradient, snapped: all of them together cost little more than
+    one. A proposal that would not be new stays where it is.
     """
-    space, q = ratio.space, X.shape[1]
+    space, (b, q, d) = ratio.space, X.shape
     if not ratio.joint or not any(climbed_columns(space)):
         return X
-    free = constant(climbed_columns(space), torch.bool, X.device)
-    active = space.activity(X)
-    bad, without = ratio.bad, None
+    bad, own = ratio.bad, None
     if q > 1:
         bad = ratio.beside(X).bad
-        without = torch.zeros(q, bad.log_weight.shape[1], dtype=torch.bool, device=X.device)
-        without[:, -q:].fill_diagonal_(True)
-
-    def descent(x: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
-        columns, on = bad.columns, active if keep is None else active[keep]
-        features = columns.features(x, on)
-        above, up = ratio.good.rows(keep).log_density_and_slope(features)
-        below, down = bad.rows(keep).log_density_and_slope(features, without)
-        value, slope = below - above, columns.pullback(x, on, down - up)
-        if space.has_belief:
-            belief, rise = space.belief(x)
-            value, slope = value - ratio.belief_weight * belief, slope - ratio.belief_weight * rise
-        return value, slope * free
-
-    bounds = torch.where(free, 0.0, X), torch.where(free, 1.0, X)
-    first = descent(X, None)
-    found, _ = space.snap(bfgs.minimize(descent, X, *bounds, _CLIMB, first=first).x)
-    better = descent(found, None)[0] < first[0]
+        own = torch.zeros(q, bad.log_weight.shape[1], dtype=torch.bool, device=X.device)
+        own[:, -q:].fill_diagonal_(True)
+    free = constant(climbed_columns(space), torch.float64, X.device)
+    lengths = constant(_LENGTHS, torch.float64, X.device).unsqueeze(-1)
+    x, active = X.unsqueeze(2), space.activity(X).unsqueeze(2)
+    slope = _score(ratio, bad, x, active, own)[1]
+    for _ in range(_CLIMBS):
+        step = slope * free
+        step = step / step.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(step.dtype).tiny)
+        trial, active = space.snap(x + lengths * step)
+        value, slope = _score(ratio, bad, trial, active, own)
+        best = value.flatten(0, 1).argmax(-1, keepdim=True)
+        x, slope = (take(each.flatten(0, 1), best).view(b, q, 1, d) for each in (trial, slope))
+    found = x.squeeze(2)
     codes = _codes(torch.cat([X, found], 1))  # where a climb met something known, or two met
     new = ~(_known(codes, taken) | _repeats(codes))[:, q:]
-    return torch.where((better & new).unsqueeze(-1), found, X)
+    return torch.where(new.unsqueeze(-1), found, X)
+
+
+def _score(
+    ratio: Ratio, bad: ParzenMixture, X: Tensor, active: Tensor, own: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """What a proposal maximises and its gradient, `(b, q, s)` and `(b, q, s, d)`, at s points for each of q.
+
+    The kernels of bad that are a proposal's `own (q, n)` do not count for it.
+    """
+    columns, shape = bad.columns, X.shape
+    X, active = X.flatten(1, 2), active.flatten(1, 2)
+    if own is not None:
+        own = own.unsqueeze(1).expand(-1, shape[2], -1).flatten(0, 1)
+    features = columns.features(X, active)
+    above, up = ratio.good.log_density_and_slope(features)
+    below, down = bad.log_density_and_slope(features, own)
+    value, slope = above - below, columns.pullback(X, active, up - down)
+    if ratio.space.has_belief:
+        belief, rise = ratio.space.belief(X)
+        value, slope = value + ratio.belief_weight * belief, slope + ratio.belief_weight * rise
+    return value.view(shape[:-1]), slope.view(shape)
 
 
 def _codes(X: Tensor) -> Tensor:

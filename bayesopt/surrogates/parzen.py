@@ -75,12 +75,16 @@ class ParzenMixture:
         log_weight = torch.cat([self.log_weight + weights[0], other.log_weight + weights[1]], 1)
         return ParzenMixture(columns=self.columns, log_weight=log_weight, **pairs)
 
-    def rows(self, keep: Tensor | None) -> "ParzenMixture":
-        """The mixtures of some of the studies, None for all."""
-        if keep is None:
-            return self
-        names = [field.name for field in fields(self) if field.name != "columns"]
-        return ParzenMixture(self.columns, *(getattr(self, name)[keep] for name in names))
+    def parted(self, k: int) -> tuple["ParzenMixture", "ParzenMixture"]:
+        """Mixtures of the first k kernels, and of the others."""
+
+        def part(own: slice) -> ParzenMixture:
+            names = [field.name for field in fields(self) if field.name != "columns"]
+            kernels = {name: getattr(self, name)[:, own] for name in names}
+            kernels["log_weight"] = kernels["log_weight"].log_softmax(-1)  # they sum to one again
+            return ParzenMixture(self.columns, **kernels)
+
+        return part(slice(k)), part(slice(k, None))
 
     # --- densities ----------------------------------------------------------------------------------------
 
@@ -107,7 +111,7 @@ class ParzenMixture:
         """
         logs = _linear(self._shift, features, self.coefficient)
         if without is not None:
-            logs = logs.masked_fill(without, -torch.inf)
+            logs.masked_fill_(without, -torch.inf)
         most = logs.amax(-1, keepdim=True)
         kernels = logs.sub_(most).exp_()
         total = kernels.sum(-1, keepdim=True)

@@ -243,16 +243,22 @@ def test_marginals_are_over_the_kernels_that_are_active_there(device):
     torch.testing.assert_close(value[:, 0], torch.ones(3).double())
 
 
-def test_joined_is_a_mixture_of_mixtures_and_rows_are_studies(device):
+def test_joined_is_a_mixture_of_mixtures(device):
     first, second = mixture(TREE, device), mixture(TREE, device, n=3, seed=9)
     X, active = points(TREE, device)
     joined = first.joined(second, 0.3).log_density(X, active).exp()
     apart = 0.7 * first.log_density(X, active).exp() + 0.3 * second.log_density(X, active).exp()
     torch.testing.assert_close(joined, apart)
-    one = first.rows(torch.tensor([1], device=device))
-    torch.testing.assert_close(one.log_density(X[1:], active[1:]), first.log_density(X, active)[1:])
-    alone, _ = one.sample(50, [generator(4)])
-    torch.testing.assert_close(alone[0], first.sample(50, [generator(3), generator(4)])[0][1])
+
+
+def test_parts_are_mixtures_of_their_kernels_and_studies_stand_alone(device):
+    mix, (X, active) = mixture(TREE, device), points(TREE, device)
+    for part, cut in zip(mix.parted(4), (slice(4), slice(4, None)), strict=True):
+        rows = (each[1:, cut] for each in (mix.centre, mix.active, mix.scale, mix.log_weight.exp()))
+        own = ParzenMixture.of(TREE, *rows)
+        torch.testing.assert_close(own.log_density(X[1:], active[1:]), part.log_density(X, active)[1:])
+        alone, _ = own.sample(50, [generator(4)])
+        torch.testing.assert_close(alone[0], part.sample(50, [generator(3), generator(4)])[0][1])
 
 
 def test_neighbour_gap(device):
