@@ -154,16 +154,14 @@ def density_ratio(space: Space, history: History, options: TPE = DEFAULT, sharp:
     tables and conditional spaces, sharp on smooth functions; in turns they are as good as the better of
     both.
     """
-    ranking, succeeded = history.ranking, history.y.shape[1] - int(history.home.y[0].isnan().sum())
+    n = history.y.shape[1]
+    succeeded = n - int(history.home.y[0].isnan().sum())
     k = min(math.ceil(options.good_share * succeeded), options.most_good)
-    rest, weight = _thinned(ranking[:, k:], options.most_bad)
-    index = put(torch.cat([ranking[:, :k], rest], 1), history.X.device)
+    others, stand_for = _thinned(n - k, options.most_bad)
+    index = put(history.ranking[:, [*range(k), *(k + i for i in others)]], history.X.device)
     X, active = take(history.X, index), take(history.active, index)
-    sides = (
-        _side(space, X[:, :k], active[:, :k], _rank_weights(k), _gaps),
-        _side(space, X[:, k:], active[:, k:], weight, _gaps if sharp else scott),
-    )
-    good, bad = ParzenMixture.of(space, *(torch.cat(pair, 1) for pair in zip(*sides, strict=True))).parted(k + 1)
+    rules = _gaps, _gaps if sharp else scott
+    good, bad = _mixtures(space, X, active, [_rank_weights(k), stand_for], rules)
     ratio = Ratio(
         good=good,
         bad=bad,
@@ -179,43 +177,51 @@ def _gaps(centre: Tensor, active: Tensor, weight: Tensor) -> Tensor:
     return neighbour_gap(centre, active)
 
 
-def _rank_weights(k: int) -> Tensor:
-    """Proportional to `log(k + 1) - log(rank)`, mean 1, `(k,)`: those of CMA-ES, Hansen (2016), eq. (49)."""
-    weight = math.log(k + 1) - torch.arange(1, k + 1, dtype=torch.float64).log()
-    return weight / weight.mean()
+def _rank_weights(k: int) -> list[float]:
+    """Proportional to `log(k + 1) - log(rank)`, mean 1: those of CMA-ES, Hansen (2016), eq. (49)."""
+    weights = [math.log(k + 1) - math.log(rank) for rank in range(1, k + 1)]
+    return [weight * k / sum(weights) for weight in weights]
 
 
-def _thinned(order: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """At most `most` of the trials `(b, n)`, best first, and how many each stands for `(most,)`.
+def _thinned(n: int, most: int) -> tuple[Sequence[int], list[float]]:
+    """At most `most` ranks of n trials, best first, and how many trials each stands for.
 
-    The better half of them as they are: they lie where l is large. The others at evenly spaced ranks.
+    The better half of them as they are: they lie where l is large. The others evenly spaced.
     """
-    n = order.shape[1]
     if n <= most:
-        return order, torch.ones(n, dtype=torch.float64)
+        return range(n), [1.0] * n
     near = most // 2
     rest, far = n - near, most - near
-    index = torch.cat([torch.arange(near), near + (torch.arange(far) * rest + rest // 2) // far])
-    weight = torch.ones(most, dtype=torch.float64)
-    weight[near:] = rest / far
-    return order[:, index], weight
+    ranks = [*range(near), *(near + (i * rest + rest // 2) // far for i in range(far))]
+    return ranks, [1.0] * near + [rest / far] * far
 
 
-def _side(
-    space: Space, X: Tensor, active: Tensor, weight: Tensor, rule: Bandwidth
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Centres, activity, scales and weights of kernels on the trials `(b, n, d)`, and of the prior.
-
-    The trials weigh `(n,)`, on the CPU; the prior 1.
-    """
-    weight = put(torch.cat([weight, torch.ones(1, dtype=torch.float64)]), X.device).expand(len(X), -1)
-    scale = magic_clip(rule(X, active, weight[:, :-1]).expand(X.shape), active)
-    if any(space.categorical):
-        categorical = constant(space.categorical, torch.bool, X.device)
-        scale = torch.where(categorical, _choice_spread(space, active), scale)
+def _mixtures(
+    space: Space, X: Tensor, active: Tensor, weights: Sequence[list[float]], rules: Sequence[Bandwidth]
+) -> tuple[ParzenMixture, ParzenMixture]:
+    """l and g over the trials `(b, n, d)`, good ones first, with these weights; and the prior, weight 1."""
+    sizes = [len(each) for each in weights]
+    host = torch.tensor([*weights[0], 1.0, *weights[1], 1.0], dtype=torch.float64)
+    weight = put(host, X.device).expand(len(X), -1)
     prior = X.new_full((len(X), 1, space.dim), 0.5)
-    off = torch.zeros_like(prior, dtype=torch.bool)
-    return torch.cat([X, prior], 1), torch.cat([active, off], 1), torch.cat([scale, prior], 1), weight
+    sides = list(zip(X.split(sizes, 1), active.split(sizes, 1), strict=True))
+    scales = [
+        _scale(space, *side, own[:, :-1], rule)
+        for side, own, rule in zip(sides, weight.split([size + 1 for size in sizes], 1), rules, strict=True)
+    ]
+    centre, on, scale = (
+        torch.cat([first, last, second, last], 1)
+        for (first, second), last in zip((*zip(*sides, strict=True), scales), (prior, prior < 0.0, prior), strict=True)
+    )
+    return ParzenMixture.of(space, centre, on, scale, weight).parted(sizes[0] + 1)
+
+
+def _scale(space: Space, X: Tensor, active: Tensor, weight: Tensor, rule: Bandwidth) -> Tensor:
+    """Scales `(b, n, d)` of kernels on the trials."""
+    scale = magic_clip(rule(X, active, weight).expand(X.shape), active)
+    if not any(space.categorical):
+        return scale
+    return torch.where(constant(space.categorical, torch.bool, X.device), _choice_spread(space, active), scale)
 
 
 def _choice_spread(space: Space, active: Tensor) -> Tensor:

@@ -37,12 +37,12 @@ def scott(centre: Tensor, active: Tensor, weight: Tensor) -> Tensor:
     share = share / share.sum(1, keepdim=True).clamp_min(torch.finfo(centre.dtype).tiny)
     mean = (share * centre).sum(1, keepdim=True)
     variance = (share * (centre - mean).square()).sum(1, keepdim=True)
-    n = active.sum(1, keepdim=True).to(centre.dtype)
+    n = active.sum(1, keepdim=True, dtype=centre.dtype)
     deviation = ((n * variance + 1.0 / 12.0) / (n + 1.0)).sqrt()
     return deviation * n.clamp_min(1.0) ** (-1.0 / (centre.shape[-1] + 4))
 
 
 def magic_clip(bandwidth: Tensor, active: Tensor) -> Tensor:
     """Bandwidths within `1 / (2 + n)`, at least 1 / 100, and 1; n active points, as in Hyperopt."""
-    n = active.sum(1, keepdim=True).to(bandwidth.dtype)
-    return torch.maximum(bandwidth, 1.0 / (2.0 + n).clamp_max(100.0)).clamp_max(1.0)
+    n = active.sum(1, keepdim=True, dtype=bandwidth.dtype)
+    return torch.maximum(bandwidth, (2.0 + n).clamp_max(100.0).reciprocal()).clamp_max(1.0)

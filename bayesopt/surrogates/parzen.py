@@ -23,7 +23,7 @@ from bayesopt.surrogates.parzen_kernels import Columns
 _BITS = 1.0 / math.log(2.0)
 
 #: Log kernels evaluated at once: chunks that stay in the cache of a core, whatever else it does.
-_CHUNK_ENTRIES = 60_000
+_CHUNK_ENTRIES = 120_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +186,7 @@ class ParzenMixture:
         columns, (b, m, p) = self.columns, U.shape
         centres, scales = columns.numbers(self.centre), columns.numbers(self.scale)
         ends = (torch.special.ndtr((edge - centres) / scales) for edge in (columns.tail, 1.0))
-        centre, h, low, high = (_of(kernel, values) for values in (centres, scales, *ends))
+        centre, h, low, high = _of(kernel, torch.cat([centres, scales, *ends], -1)).split(p, -1)
         last = columns.level.shape[-1]
         if not last:
             return torch.addcmul(centre, h, torch.special.ndtri(torch.lerp(low, high, U)))
@@ -200,12 +200,15 @@ class ParzenMixture:
 
 
 def _of(kernel: Tensor, values: Tensor) -> Tensor:
-    """Values `(b, n, p)` of drawn kernels `(b, m, p)`, a column each, or `(b, m, 1)`: whole rows, faster."""
-    if kernel.shape[-1] == values.shape[-1]:
-        return values.gather(1, kernel)
-    b, n, p = values.shape
+    """Values `(b, n, c p)` at drawn kernels `(b, m, p)`, a column each: `(b, m, c p)`.
+
+    At kernels `(b, m, 1)`, one for all columns, whole rows, which is several times faster.
+    """
+    b, n, v = values.shape
+    if kernel.shape[-1] > 1:
+        return values.gather(1, kernel.repeat(1, 1, v // kernel.shape[-1]))
     row = kernel + n * torch.arange(b, device=values.device).view(b, 1, 1)
-    return values.flatten(0, 1).index_select(0, row.flatten()).view(b, -1, p)
+    return values.flatten(0, 1).index_select(0, row.flatten()).view(b, -1, v)
 
 
 def _linear(constants: Tensor, features: Tensor, coefficient: Tensor, unit: float = 1.0) -> Tensor:
