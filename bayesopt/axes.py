@@ -1,8 +1,8 @@
 """How one parameter lies on its encoded axis [0, 1]: even bins, logarithmic bins, or a continuum.
 
-NumPy, elementwise, float64; `together` puts continua side by side. Coordinates are level numbers on a discrete axis and values on a
-continuous one. `threshold(c)` is the smallest encoded value of coordinate `c` or above, so a comparison
-of encoded values decides exactly what a comparison of decoded ones would.
+NumPy, elementwise, float64; `together` puts continua side by side. Coordinates are level numbers on a
+discrete axis and values on a continuous one. `threshold(c)` is the smallest encoded value of coordinate `c`
+or above, so a comparison of encoded values decides exactly what a comparison of decoded ones would.
 """
 
 from __future__ import annotations
@@ -109,7 +109,9 @@ class Continuum(Axis):
         # Close bounds: differences of logarithms would cancel, log1p of the exact difference does not.
         self.near = log and high / 2.0 <= low
         self.start = math.log(low) if log else 0.0
-        self.width = math.log1p((high - low) / low) if self.near else math.log(high) - self.start if log else 0.0
+        self.width = (
+            math.log1p((high - low) / low) if self.near else math.log(high) - self.start if log else 0.0
+        )
         self._cuts = np.array([cut for cut in sorted(set(cuts)) if low < cut <= high])
         self._thresholds = _distinct(self._encode(self._cuts))
         self._bottom = np.concatenate([[0.0], self._thresholds])

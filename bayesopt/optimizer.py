@@ -15,6 +15,7 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial, wraps
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, overload
 
 import numpy as np
@@ -542,7 +543,7 @@ class Optimizer:
 
     def _learnt(self) -> Learnt | None:
         """The Gaussian process of what was told; None before the first success, or where it breaks down."""
-        if not np.isfinite(self._results.rows.y).any():
+        if not self._results.succeeded:
             return None
         try:
             return self._learn()
@@ -874,7 +875,7 @@ class Optimizer:
         return Model.of(self.space, device, warp=self._method == "auto", exact=exact)
 
     def _has_std(self) -> bool:
-        return bool(np.isfinite(self._results.rows.std).any())
+        return self._results.with_std > 0
 
     def _is_noisy(self) -> bool:
         """Whether outcomes are known to be noisy: declared, told, or seen."""
@@ -884,7 +885,7 @@ class Optimizer:
         return self._has_std() or (repeats and self._results.rows.differ())
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array)[None]
+        return torch.from_numpy(array).unsqueeze(0)
 
     def _untried(self, q: int) -> int:
         """How many of the next q proposals can be configurations that a method may propose.
@@ -908,7 +909,7 @@ class Optimizer:
             return q
         if method not in _MODELS:
             return 0
-        if not np.isfinite(self._results.rows.y).any():
+        if not self._results.succeeded:
             return q
         return min(q, max(0, design_size(self.space) - len(self._trials) - len(self._pending)))
 
@@ -940,15 +941,13 @@ def ask_together(studies: Sequence[Optimizer], q: int) -> list[list[Config]]:
 
     def situation(i: int) -> tuple[str, int, int, int, int, int, int, bool, bool]:
         s = studies[i]
-        rows = s._results.rows
-        failed, foreign = int(np.isnan(rows.y).sum()), int((rows.at == FOREIGN).sum())
-        slots = new[i] - len(configs[i])
-        lengths = slots, len(s._trials), failed, foreign, len(s._pending), s._asked
+        told = len(s._trials), s._results.succeeded, s._results.foreign
+        lengths = new[i] - len(configs[i]), *told, len(s._pending), s._asked
         return s._method_now(), *lengths, s._has_std(), s._may_repeat()
 
-    modelled = sorted((i for i in range(len(studies)) if len(configs[i]) < new[i]), key=situation)
-    for (method, slots, *_), members in groupby(modelled, key=situation):
-        index = list(members)
+    modelled = sorted((situation(i), i) for i in range(len(studies)) if len(configs[i]) < new[i])
+    for (method, slots, *_), members in groupby(modelled, key=itemgetter(0)):
+        index = [i for _, i in members]
         for i, proposals in zip(
             index, _ask_modelled([studies[i] for i in index], method, slots), strict=True
         ):

@@ -176,7 +176,9 @@ class Space(Mapping[str, Parameter]):
         always = [column for column, conditional in enumerate(self.conditional) if not conditional]
         joint = together([self._axes[column] for column in always])
         alone = tuple(
-            ([column], self._axes[column]) for column, conditional in enumerate(self.conditional) if conditional
+            ([column], self._axes[column])
+            for column, conditional in enumerate(self.conditional)
+            if conditional
         )
         return tuple(([always[place] for place in places], axis) for places, axis in joint) + alone
 

@@ -100,6 +100,7 @@ class Results:
     def __init__(self, d: int) -> None:
         self._count = 0
         self._room = _room(0, d)
+        self.succeeded = self.with_std = 0  # how many
         self._ranking = np.empty(0, int)  # of the first rows, as many as it is long
 
     def __len__(self) -> int:
@@ -111,6 +112,11 @@ class Results:
         return self._room.take(slice(self._count))
 
     @property
+    def foreign(self) -> int:
+        """How many were brought along."""
+        return int(np.searchsorted(self._room.at[: self._count], FOREIGN, side="right"))
+
+    @property
     def ranking(self) -> NDArray[np.int64]:
         """Places of the rows by outcome `(n,)`: best first, of equals the earlier one, failures last.
 
@@ -119,7 +125,9 @@ class Results:
         known, y = len(self._ranking), self._room.y[: self._count]
         if known < self._count:
             new = known + np.argsort(y[known:], kind="stable")
-            place = np.searchsorted(y[self._ranking], y[new], side="right")  # nan is above all numbers
+            place = np.searchsorted(
+                y[:known], y[new], side="right", sorter=self._ranking
+            )  # nan is above all numbers
             self._ranking = np.insert(self._ranking, place, new)
         return self._ranking
 
@@ -140,6 +148,8 @@ class Results:
         order = tail.order()
         for field in fields(Rows):
             getattr(self._room, field.name)[kept:total] = getattr(tail, field.name)[order]
+        self.succeeded += int(np.isfinite(new.y).sum())
+        self.with_std += int(np.isfinite(new.std).sum())
         if kept < self._count:
             self._ranking = self._ranking[self._ranking < kept]
         self._count = total

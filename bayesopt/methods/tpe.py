@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bayesopt.acquisition.distinct import untried
@@ -34,6 +36,8 @@ _SAME = 1e-12
 
 #: Steps of the climb at the end, and their lengths: the largest change of a coordinate, in encoded units.
 _CLIMBS, _LENGTHS = 2, (0.0, *(0.2 * 0.5**i for i in range(8)))
+
+Array = NDArray[np.float64]
 
 #: Bandwidths `(b, n, d)`, or the same for all points, from centres, activity and weights.
 Bandwidth = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -81,9 +85,11 @@ def propose_tpe(space: Space, history: History, q: int, options: TPE = DEFAULT) 
         good = good + ratio.belief_weight * space.belief(X)[0]
     if not math.isinf(space.size):  # elsewhere a draw meets an old point with probability 0
         good = good.masked_fill(_known(_codes(X), taken), -torch.inf)
-    best = (good - bad).topk(min(X.shape[1], pool), -1).indices
-    X, good, bad = take(X, best), good.gather(1, best), bad.gather(1, best)
-    chosen = take(X, _greedy(ratio, X, good, bad, q))
+    if q == 1:
+        chosen = take(X, (good - bad).argmax(-1, keepdim=True))
+    else:
+        best = (good - bad).topk(min(X.shape[1], pool), -1).indices
+        chosen = _greedy(ratio, take(X, best), take(good, best), take(bad, best), q)
     if sharp:
         chosen = _climbed(ratio, chosen, taken)
     return _distinct(space, chosen, taken, history)
@@ -154,14 +160,16 @@ def density_ratio(space: Space, history: History, options: TPE = DEFAULT, sharp:
     tables and conditional spaces, sharp on smooth functions; in turns they are as good as the better of
     both.
     """
-    n = history.y.shape[1]
-    succeeded = n - int(history.home.y[0].isnan().sum())
+    ranking, y = history.ranking.numpy(), history.home.y.numpy()
+    succeeded = np.searchsorted(y[0], math.nan, sorter=ranking[0])  # above all numbers
     k = min(math.ceil(options.good_share * succeeded), options.most_good)
-    others, stand_for = _thinned(n - k, options.most_bad)
-    index = put(history.ranking[:, [*range(k), *(k + i for i in others)]], history.X.device)
-    X, active = take(history.X, index), take(history.active, index)
+    others, stand_for = _thinned(ranking.shape[1] - k, options.most_bad)
+    places = np.concatenate([np.arange(k), k + others])
+    index = put(torch.from_numpy(ranking[:, places]), history.X.device)
+    X = take(history.X, index)
+    active = take(history.active, index) if space.has_conditions else space.activity(X)
     rules = _gaps, _gaps if sharp else scott
-    good, bad = _mixtures(space, X, active, [_rank_weights(k), stand_for], rules)
+    good, bad = _mixtures(space, X, active, (_rank_weights(k), stand_for), rules)
     ratio = Ratio(
         good=good,
         bad=bad,
@@ -177,31 +185,33 @@ def _gaps(centre: Tensor, active: Tensor, weight: Tensor) -> Tensor:
     return neighbour_gap(centre, active)
 
 
-def _rank_weights(k: int) -> list[float]:
-    """Proportional to `log(k + 1) - log(rank)`, mean 1: those of CMA-ES, Hansen (2016), eq. (49)."""
-    weights = [math.log(k + 1) - math.log(rank) for rank in range(1, k + 1)]
-    return [weight * k / sum(weights) for weight in weights]
+def _rank_weights(k: int) -> Array:
+    """Proportional to `log(k + 1) - log(rank)`, mean 1, `(k,)`: those of CMA-ES, Hansen (2016), eq. (49)."""
+    weight = math.log(k + 1) - np.log(np.arange(1, k + 1))
+    return weight * (k / weight.sum()) if k else weight
 
 
-def _thinned(n: int, most: int) -> tuple[Sequence[int], list[float]]:
+def _thinned(n: int, most: int) -> tuple[NDArray[np.int64], Array]:
     """At most `most` ranks of n trials, best first, and how many trials each stands for.
 
     The better half of them as they are: they lie where l is large. The others evenly spaced.
     """
-    if n <= most:
-        return range(n), [1.0] * n
-    near = most // 2
-    rest, far = n - near, most - near
-    ranks = [*range(near), *(near + (i * rest + rest // 2) // far for i in range(far))]
-    return ranks, [1.0] * near + [rest / far] * far
+    ranks = np.arange(min(n, most))
+    weight = np.ones(len(ranks))
+    if n > most:
+        near = most // 2
+        rest, far = n - near, most - near
+        ranks[near:] = near + (np.arange(far) * rest + rest // 2) // far
+        weight[near:] = rest / far
+    return ranks, weight
 
 
 def _mixtures(
-    space: Space, X: Tensor, active: Tensor, weights: Sequence[list[float]], rules: Sequence[Bandwidth]
+    space: Space, X: Tensor, active: Tensor, weights: tuple[Array, Array], rules: tuple[Bandwidth, Bandwidth]
 ) -> tuple[ParzenMixture, ParzenMixture]:
     """l and g over the trials `(b, n, d)`, good ones first, with these weights; and the prior, weight 1."""
     sizes = [len(each) for each in weights]
-    host = torch.tensor([*weights[0], 1.0, *weights[1], 1.0], dtype=torch.float64)
+    host = torch.from_numpy(np.concatenate([weights[0], [1.0], weights[1], [1.0]]))
     weight = put(host, X.device).expand(len(X), -1)
     prior = X.new_full((len(X), 1, space.dim), 0.5)
     sides = list(zip(X.split(sizes, 1), active.split(sizes, 1), strict=True))
@@ -211,7 +221,9 @@ def _mixtures(
     ]
     centre, on, scale = (
         torch.cat([first, last, second, last], 1)
-        for (first, second), last in zip((*zip(*sides, strict=True), scales), (prior, prior < 0.0, prior), strict=True)
+        for (first, second), last in zip(
+            (*zip(*sides, strict=True), scales), (prior, prior < 0.0, prior), strict=True
+        )
     )
     return ParzenMixture.of(space, centre, on, scale, weight).parted(sizes[0] + 1)
 
@@ -221,7 +233,9 @@ def _scale(space: Space, X: Tensor, active: Tensor, weight: Tensor, rule: Bandwi
     scale = magic_clip(rule(X, active, weight).expand(X.shape), active)
     if not any(space.categorical):
         return scale
-    return torch.where(constant(space.categorical, torch.bool, X.device), _choice_spread(space, active), scale)
+    return torch.where(
+        constant(space.categorical, torch.bool, X.device), _choice_spread(space, active), scale
+    )
 
 
 def _choice_spread(space: Space, active: Tensor) -> Tensor:
@@ -237,7 +251,7 @@ def _candidates(
     ratio: Ratio, source: Sequence[torch.Generator], count: int, pool: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Snapped points `(b, m, d)`, `log l` and `log g` `(b, m)`: all of a small space, else draws from l."""
-    space, grid = ratio.space, enumerated(ratio.space, ratio.liar_scale.device)
+    grid = enumerated(ratio.space, ratio.liar_scale.device)
     if grid is not None:
         X, active = (t.expand(len(source), *t.shape) for t in grid)
         return X, *ratio.log_densities(X, active)
@@ -262,13 +276,11 @@ def _recombined(ratio: Ratio, X: Tensor, pool: int) -> tuple[Tensor, Tensor, Ten
 
 
 def _greedy(ratio: Ratio, X: Tensor, good: Tensor, bad: Tensor, q: int) -> Tensor:
-    """Places `(b, q)` of the points X `(b, m, d)` that maximise `good - bad`, each given the ones before.
+    """The q points `(b, q, d)` of X `(b, m, d)` that maximise `good - bad`, each given the ones before.
 
     Each choice becomes a bad trial at once: g gains a kernel there, at all other points by one `logaddexp`.
     good is -inf where a point may not be taken.
     """
-    if q == 1:
-        return (good - bad).argmax(-1, keepdim=True)
     kernels = ratio.liars(X).log_kernels(X, ratio.space.activity(X)) + math.log(ratio.liar_weight)
     code = _codes(X)
     chosen = []
@@ -277,7 +289,7 @@ def _greedy(ratio: Ratio, X: Tensor, good: Tensor, bad: Tensor, q: int) -> Tenso
         chosen.append(pick)
         bad = torch.logaddexp(bad, kernels.gather(-1, pick.unsqueeze(1).expand(-1, X.shape[1], 1))[..., 0])
         good = good.masked_fill(_same(code, code.gather(1, pick)), -torch.inf)
-    return torch.cat(chosen, 1)
+    return take(X, torch.cat(chosen, 1))
 
 
 def _climbed(ratio: Ratio, X: Tensor, taken: Tensor) -> Tensor:
@@ -334,7 +346,7 @@ def _score(
 
 
 def _codes(X: Tensor) -> Tensor:
-    """Where points `(b, n, d)` lie on a random line, `(b, n)`: apart, by chance never else, if they differ."""
+    """Where points `(b, n, d)` lie on a random line, `(b, n)`: apart if they differ, but for chance."""
     return X @ _line(X.shape[-1], X.device)
 
 
@@ -368,7 +380,9 @@ def _same(codes: Tensor, others: Tensor) -> Tensor:
 def _distinct(space: Space, X: Tensor, taken: Tensor, history: History) -> Tensor:
     """The proposals `(b, q, d)`, those known or repeated replaced by untried ones."""
     codes = _codes(X)
-    again = _known(codes, taken) | _repeats(codes)
+    again = _known(codes, taken)
+    if X.shape[1] > 1:
+        again = again | _repeats(codes)
     if sure(~again):
         return X
     for i, slot in again.nonzero().tolist():

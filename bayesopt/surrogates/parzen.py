@@ -77,14 +77,15 @@ class ParzenMixture:
 
     def parted(self, k: int) -> tuple["ParzenMixture", "ParzenMixture"]:
         """Mixtures of the first k kernels, and of the others."""
-
-        def part(own: slice) -> ParzenMixture:
-            names = [field.name for field in fields(self) if field.name != "columns"]
-            kernels = {name: getattr(self, name)[:, own] for name in names}
-            kernels["log_weight"] = kernels["log_weight"].log_softmax(-1)  # they sum to one again
-            return ParzenMixture(self.columns, **kernels)
-
-        return part(slice(k)), part(slice(k, None))
+        sizes = k, self.log_weight.shape[1] - k
+        columns, *tensors = (getattr(self, field.name) for field in fields(self))
+        first, second = (
+            ParzenMixture(columns, centre, active, scale, log_weight.log_softmax(-1), *linear)
+            for centre, active, scale, log_weight, *linear in zip(
+                *(t.split(sizes, 1) for t in tensors), strict=True
+            )
+        )
+        return first, second
 
     # --- densities ----------------------------------------------------------------------------------------
 
@@ -102,9 +103,7 @@ class ParzenMixture:
         parts = features.split(chunk, -2)
         return torch.cat([_log_sum(_linear(self._shift, F, self.coefficient, _BITS)) for F in parts], -1)
 
-    def log_density_and_slope(
-        self, features: Tensor, without: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def log_density_and_slope(self, features: Tensor, without: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`log p(x)` `(b, m)` and its gradient in the features `(b, m, F)`: what `Columns.pullback` takes.
 
         Kernels where the mask `without (m, n)` holds are left out of the sum at that point.
@@ -129,7 +128,9 @@ class ParzenMixture:
     @cached_property
     def _constants(self) -> Tensor:
         """What the log kernels are where all features vanish `(b, n)`, without the weights."""
-        return torch.zeros_like(self.log_weight) if self.columns.space.has_conditions else self.constant.sum(-1)
+        return (
+            torch.zeros_like(self.log_weight) if self.columns.space.has_conditions else self.constant.sum(-1)
+        )
 
     @cached_property
     def _shift(self) -> Tensor:
@@ -164,9 +165,12 @@ class ParzenMixture:
         return self.columns.space.rounded(self._draw(kernel.view(row.shape), U[..., d:]))
 
     def _draw(self, kernel: Tensor, U: Tensor) -> Tensor:
-        """Draws `(b, m, d)` by the uniforms `(b, m, d)` from kernels `(b, m, d)`, or `(b, m, 1)` for all columns."""
+        """Draws `(b, m, d)` by the uniforms `(b, m, d)` from kernels of the same shape, a column each.
+
+        Or `(b, m, 1)`, one for all columns.
+        """
         columns = self.columns
-        X = columns.space.quantile(U)
+        X = columns.space.quantile(U) if columns.space.has_belief else U
         on = _of(kernel, self.active)
         if len(columns.numeric):
             own = kernel if kernel.shape[-1] == 1 else columns.numbers(kernel)
