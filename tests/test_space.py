@@ -255,6 +255,27 @@ def test_encoded_values_follow_their_formulas():
     assert (X.dtype, active.all()) == (torch.float64, True)
 
 
+def test_columns_side_by_side_are_those_one_by_one():
+    """To the last bit: plain, logarithmic and narrow logarithmic ranges, beside what cannot be joined."""
+    ranges = [(-3.0, 5.0), (0.1, 0.9), (-1e308, 1e308), (7.0, 7.0 + 1e-9)]
+    scales = [(1e-5, 0.1), (1.0, 9.0), (1e-8, 1e3), (0.9, 1.0), (0.5, 0.7), (3.0, 3.0 + 1e-12)]
+    together = Space(
+        {f"p{i}": Float(low, high) for i, (low, high) in enumerate(ranges)}
+        | {f"l{i}": Float(low, high, log=True) for i, (low, high) in enumerate(scales)}
+        | {"cut": Float(0.0, 1.0), "child": Float(0.0, 2.0, when={"cut": Between(0.3, None)}), "k": Int(1, 9)}
+    )
+    U = torch.rand(40, together.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    U = torch.cat([U, U.round()])
+    configs = together.decode(U)
+    X, _ = together.encode(configs)
+    for column, name in enumerate(together.names[: len(ranges) + len(scales)]):
+        alone, values = Space({name: together[name]}), [{name: config[name]} for config in configs]
+        assert alone.decode(U[:, [column]]) == values
+        assert torch.equal(alone.encode(values)[0][:, 0], X[:, column])
+    for config, x in zip(configs, X, strict=True):
+        assert torch.equal(together.encode([config])[0][0], x)
+
+
 def test_a_logarithmic_int_owns_half_a_unit_on_both_sides():
     space = Space({"k": Int(1, 9, log=True)})
     start, width = math.log(0.5), math.log(9.5) - math.log(0.5)

@@ -49,6 +49,14 @@ def results(portions):
     return made
 
 
+def assert_counted(made):
+    """What is kept beside the rows is what they say."""
+    y = made.rows.y
+    assert made.succeeded == np.isfinite(y).sum() and made.with_std == np.isfinite(made.rows.std).sum()
+    assert made.foreign == (made.rows.at == FOREIGN).sum()
+    np.testing.assert_array_equal(made.ranking, np.argsort(np.nan_to_num(y, nan=math.inf), kind="stable"))
+
+
 def assert_equal(a, b, columns=COLUMNS):
     for name in columns:
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
@@ -67,6 +75,18 @@ def test_any_order_in_any_portions_is_the_sorted_list(told, random, data):
     np.testing.assert_array_equal(made.asked_at(), [entry[3] for entry in entries])
     assert_equal(results([entries]).rows, expected)  # in bulk
     assert_equal(results([entry] for entry in entries).rows, expected)  # one by one
+
+
+@given(st.lists(outcomes, min_size=1, max_size=24), st.randoms(use_true_random=False), st.data())
+def test_ranking_and_counts_are_those_of_the_rows_whenever_they_are_looked_at(told, random, data):
+    entries = numbered(told)
+    random.shuffle(entries)
+    made = Results(D)
+    for entry in entries:
+        made.add(rows([entry]))
+        if data.draw(st.booleans()):
+            assert_counted(made)
+    assert_counted(made)
 
 
 @given(st.lists(outcomes, min_size=2, max_size=16), st.randoms(use_true_random=False))
