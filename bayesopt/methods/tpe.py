@@ -35,7 +35,7 @@ _POOL = 256
 _SAME = 1e-12
 
 #: Steps of the climb at the end, and their lengths: the largest change of a coordinate, in encoded units.
-_CLIMBS, _LENGTHS = 2, (0.0, *(0.2 * 0.5**i for i in range(8)))
+_CLIMBS, _LENGTHS = 2, (0.0, *(0.1 * 0.6**i for i in range(8)))
 
 Array = NDArray[np.float64]
 
