@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bayesopt import bfgs
 from bayesopt.acquisition.distinct import untried
 from bayesopt.acquisition.maximizer import climbed_columns, enumerated
 from bayesopt.acquisition.surface import BELIEF_STRENGTH
@@ -34,8 +35,8 @@ _POOL = 256
 #: Codes that differ by no more are those of one configuration; coordinates are exact to 1e-15.
 _SAME = 1e-12
 
-#: Steps of the climb at the end, and their lengths: the largest change of a coordinate, in encoded units.
-_CLIMBS, _LENGTHS = 2, (0.0, *(0.1 * 0.6**i for i in range(8)))
+#: Of the climb at the end, in encoded units.
+_CLIMB = bfgs.Options(evaluations=6, ftol=1e-3, first_step=0.05, max_step=0.1)
 
 Array = NDArray[np.float64]
 
@@ -293,56 +294,40 @@ def _greedy(ratio: Ratio, X: Tensor, good: Tensor, bad: Tensor, q: int) -> Tenso
 
 
 def _climbed(ratio: Ratio, X: Tensor, taken: Tensor) -> Tensor:
-    """The proposals `(b, q, d)` after steepest ascent of the numeric columns, all at once.
+    """The proposals `(b, q, d)` after bounded BFGS on the numeric columns, all at once.
 
-    Each climbs `log l - log g` with the kernels of the others, where they stood, on the bad side. A step goes
-    to the best of several points along the gradient, snapped: all of them together cost little more than
-    one. A proposal that would not be new stays where it is.
+    Each climbs `log l - log g` with the kernels of the others, where they stood, on the bad side. One that
+    would not gain after snapping, or not be new, stays where it is.
     """
-    space, (b, q, d) = ratio.space, X.shape
+    space, q = ratio.space, X.shape[1]
     if not ratio.joint or not any(climbed_columns(space)):
         return X
-    bad, own = ratio.bad, None
+    free = constant(climbed_columns(space), torch.bool, X.device)
+    active = space.activity(X)
+    bad, without = ratio.bad, None
     if q > 1:
         bad = ratio.beside(X).bad
-        own = torch.zeros(q, bad.log_weight.shape[1], dtype=torch.bool, device=X.device)
-        own[:, -q:].fill_diagonal_(True)
-    free = constant(climbed_columns(space), torch.float64, X.device)
-    lengths = constant(_LENGTHS, torch.float64, X.device).unsqueeze(-1)
-    x, active = X.unsqueeze(2), space.activity(X).unsqueeze(2)
-    slope = _score(ratio, bad, x, active, own)[1]
-    for _ in range(_CLIMBS):
-        step = slope * free
-        step = step / step.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(step.dtype).tiny)
-        trial, active = space.snap(x + lengths * step)
-        value, slope = _score(ratio, bad, trial, active, own)
-        best = value.flatten(0, 1).argmax(-1, keepdim=True)
-        x, slope = (take(each.flatten(0, 1), best).view(b, q, 1, d) for each in (trial, slope))
-    found = x.squeeze(2)
+        without = torch.zeros(q, bad.log_weight.shape[1], dtype=torch.bool, device=X.device)
+        without[:, -q:].fill_diagonal_(True)
+
+    def descent(x: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+        columns, on = bad.columns, active if keep is None else active[keep]
+        features = columns.features(x, on)
+        above, up = ratio.good.rows(keep).log_density_and_slope(features)
+        below, down = bad.rows(keep).log_density_and_slope(features, without)
+        value, slope = below - above, columns.pullback(x, on, down - up)
+        if space.has_belief:
+            belief, rise = space.belief(x)
+            value, slope = value - ratio.belief_weight * belief, slope - ratio.belief_weight * rise
+        return value, slope * free
+
+    bounds = torch.where(free, 0.0, X), torch.where(free, 1.0, X)
+    first = descent(X, None)
+    found, _ = space.snap(bfgs.minimize(descent, X, *bounds, _CLIMB, first=first).x)
+    better = descent(found, None)[0] < first[0]
     codes = _codes(torch.cat([X, found], 1))  # where a climb met something known, or two met
     new = ~(_known(codes, taken) | _repeats(codes))[:, q:]
-    return torch.where(new.unsqueeze(-1), found, X)
-
-
-def _score(
-    ratio: Ratio, bad: ParzenMixture, X: Tensor, active: Tensor, own: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """What a proposal maximises and its gradient, `(b, q, s)` and `(b, q, s, d)`, at s points for each of q.
-
-    The kernels of bad that are a proposal's `own (q, n)` do not count for it.
-    """
-    columns, shape = bad.columns, X.shape
-    X, active = X.flatten(1, 2), active.flatten(1, 2)
-    if own is not None:
-        own = own.unsqueeze(1).expand(-1, shape[2], -1).flatten(0, 1)
-    features = columns.features(X, active)
-    above, up = ratio.good.log_density_and_slope(features)
-    below, down = bad.log_density_and_slope(features, own)
-    value, slope = above - below, columns.pullback(X, active, up - down)
-    if ratio.space.has_belief:
-        belief, rise = ratio.space.belief(X)
-        value, slope = value + ratio.belief_weight * belief, slope + ratio.belief_weight * rise
-    return value.view(shape[:-1]), slope.view(shape)
+    return torch.where((better & new).unsqueeze(-1), found, X)
 
 
 def _codes(X: Tensor) -> Tensor:

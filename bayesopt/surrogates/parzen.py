@@ -87,6 +87,13 @@ class ParzenMixture:
         )
         return first, second
 
+    def rows(self, keep: Tensor | None) -> "ParzenMixture":
+        """The mixtures of some of the studies, None for all."""
+        if keep is None:
+            return self
+        columns, *tensors = (getattr(self, field.name) for field in fields(self))
+        return ParzenMixture(columns, *(each[keep] for each in tensors))
+
     # --- densities ----------------------------------------------------------------------------------------
 
     def log_kernels(self, X: Tensor, active: Tensor) -> Tensor:

@@ -251,13 +251,16 @@ def test_joined_is_a_mixture_of_mixtures(device):
     torch.testing.assert_close(joined, apart)
 
 
-def test_parts_are_mixtures_of_their_kernels_and_studies_stand_alone(device):
+def test_parts_are_mixtures_of_their_kernels_and_rows_are_studies(device):
     mix, (X, active) = mixture(TREE, device), points(TREE, device)
     for part, cut in zip(mix.parted(4), (slice(4), slice(4, None)), strict=True):
-        rows = (each[1:, cut] for each in (mix.centre, mix.active, mix.scale, mix.log_weight.exp()))
-        own = ParzenMixture.of(TREE, *rows)
-        torch.testing.assert_close(own.log_density(X[1:], active[1:]), part.log_density(X, active)[1:])
-        alone, _ = own.sample(50, [generator(4)])
+        rows = (each[:, cut] for each in (mix.centre, mix.active, mix.scale, mix.log_weight.exp()))
+        torch.testing.assert_close(
+            ParzenMixture.of(TREE, *rows).log_density(X, active), part.log_density(X, active)
+        )
+        one = part.rows(torch.tensor([1], device=device))
+        torch.testing.assert_close(one.log_density(X[1:], active[1:]), part.log_density(X, active)[1:])
+        alone, _ = one.sample(50, [generator(4)])
         torch.testing.assert_close(alone[0], part.sample(50, [generator(3), generator(4)])[0][1])
 
 
