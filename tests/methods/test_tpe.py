@@ -8,7 +8,7 @@ import torch
 from bayesopt import Categorical, Float, Int, Space
 from bayesopt.beliefs import Normal
 from bayesopt.methods.history import History, generator
-from bayesopt.methods.tpe import TPE, density_ratio, propose_tpe
+from bayesopt.methods.tpe import TPE, _codes, _known, density_ratio, propose_tpe
 from tests.methods.histories import places
 
 FLAT = Space({"x": Float(0.0, 1.0), "y": Float(0.0, 1.0), "z": Float(0.0, 1.0)})
@@ -93,6 +93,20 @@ def test_a_large_finite_space_is_not_repeated(device):
         known = replace(known, X=both, active=active, y=target(both), asked=known.asked + 2)
     assert len({space.key(c) for c in space.decode(known.X[0, 10:])}) == 80
     assert target(known.X[0, 60:]).mean() < 0.5 * target(known.X[0, :10]).mean()
+
+
+@pytest.mark.parametrize("m", [2, 60])
+def test_points_are_known_up_to_rounding(m, device):
+    U = torch.rand(2, 100 + m, 3, dtype=torch.float64, generator=generator(0)).to(device)
+    taken, new = U[:, :100], U[:, 100:]
+    noise = 2e-16 * torch.rand(2, m, 3, dtype=torch.float64, generator=generator(1)).to(device)
+    assert bool(_known(_codes(taken[:, :m] + noise), _codes(taken)).all())
+    close = (
+        taken[:, :m] + 1e-9 * torch.eye(3, dtype=U.dtype, device=device)[torch.arange(m, device=device) % 3]
+    )
+    for points in (new, close):
+        assert not bool(_known(_codes(points), _codes(taken)).any())
+    assert not bool(_known(_codes(new), _codes(taken[:, :0])).any())
 
 
 @pytest.mark.parametrize("options", SETTINGS, ids=NAMES)
