@@ -210,22 +210,15 @@ def _mixtures(
     space: Space, X: Tensor, active: Tensor, weights: tuple[Array, Array], rules: tuple[Bandwidth, Bandwidth]
 ) -> tuple[ParzenMixture, ParzenMixture]:
     """l and g over the trials `(b, n, d)`, good ones first, with these weights; and the prior, weight 1."""
-    sizes = [len(each) for each in weights]
+    k, half = len(weights[0]), X.new_full((len(X), 1, space.dim), 0.5)
     host = torch.from_numpy(np.concatenate([weights[0], [1.0], weights[1], [1.0]]))
     weight = put(host, X.device).expand(len(X), -1)
-    prior = X.new_full((len(X), 1, space.dim), 0.5)
-    sides = list(zip(X.split(sizes, 1), active.split(sizes, 1), strict=True))
-    scales = [
-        _scale(space, *side, own[:, :-1], rule)
-        for side, own, rule in zip(sides, weight.split([size + 1 for size in sizes], 1), rules, strict=True)
-    ]
-    centre, on, scale = (
-        torch.cat([first, last, second, last], 1)
-        for (first, second), last in zip(
-            (*zip(*sides, strict=True), scales), (prior, prior < 0.0, prior), strict=True
-        )
-    )
-    return ParzenMixture.of(space, centre, on, scale, weight).parted(sizes[0] + 1)
+    good = _scale(space, X[:, :k], active[:, :k], weight[:, :k], rules[0])
+    bad = _scale(space, X[:, k:], active[:, k:], weight[:, k + 1 : -1], rules[1])
+    centre = torch.cat([X[:, :k], half, X[:, k:], half], 1)
+    on = torch.cat([active[:, :k], half < 0.0, active[:, k:], half < 0.0], 1)
+    scale = torch.cat([good, half, bad, half], 1)
+    return ParzenMixture.of(space, centre, on, scale, weight).parted(k + 1)
 
 
 def _scale(space: Space, X: Tensor, active: Tensor, weight: Tensor, rule: Bandwidth) -> Tensor:
