@@ -48,12 +48,14 @@ class Options:
     ftol: a row stops when its next quasi-Newton step promises less than this, or after a few smaller gains.
     first_step: length of the first step, taken along the gradient.
     max_step: largest change of any coordinate in one step.
+    lag: steps after which to look whether rows are done, see `Watch`; 0 where a step costs more than a wait.
     """
 
     evaluations: int = 50
     ftol: float = 1e-6
     first_step: float = 0.3
     max_step: float = 2.0
+    lag: int | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def minimize(
     result = Solution(state.x, state.f, state.H, 1)
     keep: Tensor | None = None
     fresh, evaluations = H is None, 1
-    watch = Watch()
+    watch = Watch(options.lag)
     while evaluations < options.evaluations:
         alive = watch(state.live.any(-1))
         if alive is not None:  # what is dead stays dead: an old look only finds fewer of them
@@ -118,7 +120,7 @@ def minimize(
                 result = _store(result, state, keep)
                 index = put(alive.nonzero()[:, 0], x0.device)
                 keep = index if keep is None else keep[index]
-                state, watch = state.select(index), Watch()
+                state, watch = state.select(index), Watch(options.lag)
         state = _tick(fun, state, keep, options, rescale=fresh and evaluations == 1)
         evaluations += 1
     return _store(result, state, keep)._replace(evaluations=evaluations)

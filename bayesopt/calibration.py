@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -39,8 +39,7 @@ from bayesopt.methods.history import generator
 from bayesopt.parameters import Float
 from bayesopt.space import Space
 from bayesopt.surrogates.gp import GaussianProcess, fit_hyperparameters, warm_options
-from bayesopt.surrogates.model import Model
-from bayesopt.surrogates.prefixes import LARGEST_FIT
+from bayesopt.surrogates.model import LARGEST_FIT, Model
 
 log = logging.getLogger("bayesopt")
 
@@ -58,6 +57,16 @@ _FORMAT = 1
 
 #: `work(device, n, q, studies)` that is timed.
 Work = Callable[[torch.device, int, int, int], object]
+
+
+class Measurement(Protocol):
+    """Something that is kept in a file."""
+
+    def to_json(self) -> str:
+        """As text."""
+
+
+M = TypeVar("M", bound=Measurement)
 
 
 class Placement(NamedTuple):
@@ -88,7 +97,10 @@ class Costs:
             raise ValueError(f"times must be positive numbers of seconds, got {numbers}")
 
     def seconds(self, n: int, q: int = 1, studies: int = 1) -> float:
-        """Expected of q proposals for each of so many studies with n results."""
+        """Expected of q proposals for each of so many studies with n results, of which `LARGEST_FIT` count.
+
+        The CPU fits no more; an exact fit to more of them, on a GPU, has limits of its own: `bayesopt.reach`.
+        """
         n = max(LENGTHS[0], min(n, LARGEST_FIT))
         one = math.exp(_joined(n, LENGTHS, [math.log(t) for t in self.single]))
         power = [
@@ -120,7 +132,8 @@ class Crossover:
     def place(self, gpu: torch.device, n: int, q: int, studies: int) -> Placement:
         """The device for q proposals for each of so many studies with n results."""
         there, here = (costs.seconds(n, q, studies) for costs in (self.gpu, self.cpu))
-        text = f"an ask like this was measured to take {_text(there)} on the GPU, {_text(here)} on the CPU"
+        kind = "like this" if n <= LARGEST_FIT else f"with {LARGEST_FIT} results"
+        text = f"an ask {kind} was measured to take {_text(there)} on the GPU, {_text(here)} on the CPU"
         return Placement(gpu if _QUICKER * there < here else CPU, text)
 
     @classmethod
@@ -182,23 +195,23 @@ def crossover_of(gpu: torch.device) -> Crossover:
         RuntimeError: the GPU does not work.
     """
     name = torch.cuda.get_device_name(gpu)
-    return kept(cache_file(name), lambda: measured(gpu))
+    return kept(cache_file(name, "crossover"), lambda: measured(gpu), Crossover.from_json)
 
 
-def kept(path: Path, measure: Callable[[], Crossover]) -> Crossover:
+def kept(path: Path, measure: Callable[[], M], read: Callable[[str], M]) -> M:
     """What a file holds; where it holds nothing of the kind, what is measured, and kept there if possible."""
     try:
-        return Crossover.from_json(path.read_text(encoding="utf-8"))
+        return read(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        log.info("measuring where the GPU is quicker than the CPU, once on this machine")
+        log.info("measuring what the GPU is good for, once on this machine")
     except (OSError, ValueError) as error:
-        log.info("measuring again where the GPU is quicker than the CPU: %s (%s)", path, error)
-    crossover = measure()
+        log.info("measuring again what the GPU is good for: %s (%s)", path, error)
+    found = measure()
     try:
-        _write(path, crossover.to_json())
+        _write(path, found.to_json())
     except OSError as error:
         log.info("what was measured cannot be kept: %s (%s)", path, error)
-    return crossover
+    return found
 
 
 def _write(path: Path, text: str) -> None:
@@ -214,11 +227,11 @@ def _write(path: Path, text: str) -> None:
         raise
 
 
-def cache_file(gpu: str) -> Path:
-    """Where the measurement of this GPU beside this CPU is kept, by this version of torch and format."""
+def cache_file(gpu: str, what: str) -> Path:
+    """Where a measurement of this GPU beside this CPU is kept, by this version of torch and format."""
     facts = [gpu, _cpu_name(), os.cpu_count(), torch.get_num_threads(), torch.__version__, _FORMAT]
     digest = hashlib.blake2b(json.dumps(facts).encode(), digest_size=8).hexdigest()
-    return _cache_directory() / "bayesopt" / f"crossover-{digest}.json"
+    return _cache_directory() / "bayesopt" / f"{what}-{digest}.json"
 
 
 def _cache_directory() -> Path:

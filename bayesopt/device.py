@@ -74,6 +74,11 @@ def sparing(share: float) -> Iterator[None]:
         _share.reset(token)
 
 
+def is_short() -> bool:
+    """Whether memory is so short that chunks are less than half of the usual ones."""
+    return _share.get() < 0.5
+
+
 def within_memory(compute: Callable[[], T], share: float = 1.0) -> tuple[T | None, float]:
     """`compute()` in chunks that fit into memory, and the share of the usual ones that they are.
 

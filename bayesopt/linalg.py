@@ -4,6 +4,9 @@ Everything is batch first: `K (*b, n, n)` symmetric positive definite, `L` its l
 `W = L^-1`. The explicit triangular inverse costs one product more than a solve, once a fit, and turns
 every later posterior evaluation into plain matrix products, which batch well on every device; unlike
 the explicit inverse of K it keeps the small variances near observations accurate.
+
+Functions that end in an underscore write into the memory of what they are given, for matrices of which
+there is room for few.
 """
 
 import logging
@@ -20,6 +23,9 @@ LinAlgError = torch.linalg.LinAlgError  # type: ignore[attr-defined]
 #: Relative jitter tried in turn by `robust_cholesky`; 0 first, so a healthy matrix stays as it is.
 JITTER_LADDER = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
 
+#: Order up to which a triangular block is inverted at once.
+_BLOCK = 256
+
 
 def cholesky(K: Tensor) -> tuple[Tensor, Tensor]:
     """Lower factor `L` and a mask `(*b,)` of the elements where it exists; elsewhere `L` is the identity."""
@@ -28,6 +34,19 @@ def cholesky(K: Tensor) -> tuple[Tensor, Tensor]:
     if stalls(K) or not bool(ok.all()):
         eye = torch.eye(K.shape[-1], dtype=K.dtype, device=K.device)
         L = torch.where(ok[..., None, None], L, eye)
+    return L, ok
+
+
+def cholesky_(K: Tensor) -> tuple[Tensor, Tensor]:
+    """`cholesky` in the memory of a contiguous K: no second matrix.
+
+    LAPACK wants columns one after the other. The transpose has them, and is the same matrix.
+    """
+    L, info = K.mT, torch.empty(K.shape[:-2], dtype=torch.int32, device=K.device)
+    torch.linalg.cholesky_ex(L, out=(L, info))
+    ok = info == 0
+    if stalls(K) or not bool(ok.all()):
+        L.masked_fill_(~ok[..., None, None], 0.0).diagonal(dim1=-2, dim2=-1).masked_fill_(~ok[..., None], 1.0)
     return L, ok
 
 
@@ -71,6 +90,54 @@ def inverse_by_product(L: Tensor) -> Tensor:
     """`K^-1 = W^T W (*b, n, n)`: half as many operations again, all matrices at once."""
     W = lower_inverse(L)
     return W.mT @ W
+
+
+def inverse_(L: Tensor) -> Tensor:
+    """`K^-1 (*b, n, n)` in the memory of L, which `cholesky_` made."""
+    if not L.is_cuda:
+        return torch.cholesky_inverse(L, out=L)
+    lower_inverse_(L)  # CUDA's own routine solves for all columns of I, in a second matrix
+    return transposed_product_(L)
+
+
+def lower_inverse_(L: Tensor) -> Tensor:
+    """`W = L^-1` in the memory of L, but for a quarter of it; nearly all of it matrix products.
+
+    `[[A, 0], [B, C]]^-1 = [[A^-1, 0], [-C^-1 B A^-1, C^-1]]`, block by block: 2 n^3 / 3 operations.
+    """
+    if L.shape[-1] <= _BLOCK:
+        return L.copy_(lower_inverse(L))
+    A, B, C = _blocks(L)
+    lower_inverse_(A)
+    lower_inverse_(C)
+    _flat(B).baddbmm_(_flat(C), _flat(B @ A), beta=0.0, alpha=-1.0)
+    return L
+
+
+def transposed_product_(W: Tensor) -> Tensor:
+    """`W^T W` in the memory of a lower triangular W, but for a quarter of it.
+
+    `[[A'A + B'B, B'C], [C'B, C'C]]` of `[[A, 0], [B, C]]`, block by block: 2 n^3 / 3 operations.
+    """
+    if W.shape[-1] <= _BLOCK:
+        return W.copy_(W.mT @ W)
+    A, B, C = _blocks(W)
+    _flat(transposed_product_(A)).baddbmm_(_flat(B.mT), _flat(B))
+    B.copy_(C.mT @ B)
+    W[..., : A.shape[-1], A.shape[-1] :] = B.mT
+    transposed_product_(C)
+    return W
+
+
+def _blocks(L: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A, B, C of `[[A, 0], [B, C]]`, views."""
+    h = L.shape[-1] // 2
+    return L[..., :h, :h], L[..., h:, :h], L[..., h:, h:]
+
+
+def _flat(A: Tensor) -> Tensor:
+    """With one batch dimension, a view."""
+    return A.unsqueeze(0) if A.dim() == 2 else A.flatten(0, -3)
 
 
 def log_det(L: Tensor) -> Tensor:

@@ -53,6 +53,7 @@ from bayesopt.methods.quasi_random import design_size, random_point, sobol_point
 from bayesopt.methods.recommend import Chosen, lowest_mean
 from bayesopt.methods.regret import RegretDraws, draw_regret
 from bayesopt.methods.tpe import log_ratio, propose_tpe
+from bayesopt.reach import largest_fit
 from bayesopt.space import Space
 from bayesopt.surrogates.gp import Optimum
 from bayesopt.surrogates.model import Model
@@ -872,7 +873,8 @@ class Optimizer:
 
     def _model(self, device: torch.device) -> Model:
         exact = self._deterministic is True
-        return Model.of(self.space, device, warp=self._method == "auto", exact=exact)
+        largest = largest_fit(device, len(self._trials))
+        return Model.of(self.space, device, self._method == "auto", exact, largest)
 
     def _has_std(self) -> bool:
         return self._results.with_std > 0

@@ -37,7 +37,7 @@ LAYERS = (
     ("acquisition",),
     ("methods",),
     ("trials",),
-    ("explanation", "calibration"),
+    ("explanation", "calibration", "reach"),
     ("optimizer",),
     ("replicates",),
     ("workers",),

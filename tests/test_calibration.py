@@ -92,8 +92,8 @@ def test_what_is_timed_is_an_ask(device):
 
 def test_what_was_measured_is_kept_and_read_again(tmp_path):
     path = tmp_path / "new" / "crossover.json"
-    assert kept(path, lambda: TABLE) == TABLE
-    assert kept(path, lambda: pytest.fail("measured again")) == TABLE
+    assert kept(path, lambda: TABLE, Crossover.from_json) == TABLE
+    assert kept(path, lambda: pytest.fail("measured again"), Crossover.from_json) == TABLE
     assert [p.name for p in path.parent.iterdir()] == ["crossover.json"]
 
 
@@ -109,27 +109,29 @@ def test_what_was_measured_is_kept_and_read_again(tmp_path):
 def test_a_damaged_file_is_measured_again_and_mended(tmp_path, text):
     path = tmp_path / "crossover.json"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
-    assert kept(path, lambda: TABLE) == TABLE
+    assert kept(path, lambda: TABLE, Crossover.from_json) == TABLE
     assert Crossover.from_json(path.read_text()) == TABLE
 
 
 def test_what_cannot_be_kept_is_used_all_the_same(tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
     with caplog.at_level(logging.INFO, "bayesopt"):
-        assert kept(tmp_path / "file" / "crossover.json", lambda: TABLE) == TABLE
+        assert kept(tmp_path / "file" / "crossover.json", lambda: TABLE, Crossover.from_json) == TABLE
     assert "cannot be kept" in caplog.text
 
 
 def test_the_file_is_that_of_this_machine(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    path = calibration.cache_file("card")
+    path = calibration.cache_file("card", "crossover")
     assert path.parent == tmp_path / "bayesopt"
-    assert path == calibration.cache_file("card") != calibration.cache_file("other card")
+    assert path == calibration.cache_file("card", "crossover")
+    assert path != calibration.cache_file("other card", "crossover")
+    assert path != calibration.cache_file("card", "reach")
     monkeypatch.setattr(torch, "__version__", "0")
-    assert calibration.cache_file("card") != path
+    assert calibration.cache_file("card", "crossover") != path
     monkeypatch.setenv("XDG_CACHE_HOME", "relative, to be ignored")
-    assert calibration.cache_file("card").parent.is_absolute()
-    assert tmp_path not in calibration.cache_file("card").parents
+    assert calibration.cache_file("card", "crossover").parent.is_absolute()
+    assert tmp_path not in calibration.cache_file("card", "crossover").parents
 
 
 # -------------------------------------------------------------------------------------------------- at an ask

@@ -30,6 +30,26 @@ def test_factor_inverse_and_determinant(n, batch, device):
     np.testing.assert_allclose(linalg.log_det(L).cpu(), np.linalg.slogdet(K.cpu()).logabsdet)
 
 
+@pytest.mark.parametrize("n", [1, 7, 300, 1100])
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
+def test_in_place_they_are_the_same(n, batch, device):
+    batch = batch if n < 1000 else batch[:0]
+    K = spd(*batch, n=n, device=device)
+    expected = np.linalg.inv(K.cpu())
+    for inverse in (linalg.inverse_, lambda L: linalg.transposed_product_(linalg.lower_inverse_(L))):
+        memory = K.clone()
+        L, ok = linalg.cholesky_(memory)
+        assert ok.all() and ok.shape == batch
+        torch.testing.assert_close(L, torch.linalg.cholesky(K))
+        found = inverse(L)
+        np.testing.assert_allclose(found.cpu(), expected, rtol=1e-8, atol=1e-12)
+        assert found.data_ptr() == L.data_ptr() == memory.data_ptr()
+    L = torch.linalg.cholesky(K)
+    torch.testing.assert_close(
+        linalg.lower_inverse_(L.clone()), linalg.lower_inverse(L), rtol=1e-9, atol=1e-12
+    )
+
+
 @pytest.mark.parametrize("k", [1, 3])
 def test_append_equals_a_fresh_factorisation(k, device):
     K = spd(4, n=9 + k, device=device)
@@ -45,6 +65,9 @@ def test_cholesky_reports_the_bad_element_only(device):
     L, ok = linalg.cholesky(K)
     assert ok.tolist() == [True, False]
     torch.testing.assert_close(L[0] @ L[0].mT, K[0])
+    L_, ok = linalg.cholesky_(K.clone())
+    assert ok.tolist() == [True, False]
+    torch.testing.assert_close(L_, L)
 
 
 def test_jitter_is_only_as_large_as_needed_and_only_where_needed(device, caplog):

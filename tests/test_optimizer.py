@@ -607,7 +607,7 @@ def test_a_fit_without_a_value_is_repeated_from_the_prior_and_then_given_up(monk
 
 
 def test_a_long_history_is_thinned_to_what_matters(monkeypatch):
-    monkeypatch.setattr("bayesopt.surrogates.prefixes.LARGEST_FIT", 80)
+    monkeypatch.setattr("bayesopt.optimizer.largest_fit", lambda device, n: 80)
     configs = Optimizer(SMOOTH, seed=5, method="random").ask(150)
     opt = Optimizer(SMOOTH, seed=0)
     opt.tell(configs, [loss(c) for c in configs])

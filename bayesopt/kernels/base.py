@@ -38,8 +38,12 @@ class Kernel(ABC):
         """Prior variance `(*b,)`; every kernel here is stationary, so it is one number."""
 
     @abstractmethod
-    def gram_and_pullback(self, theta: Tensor, F: Tensor) -> tuple[Tensor, Pullback]:
-        """`K (*b, n, n)` and `A (*b, n, n) -> d sum(A * K) / d theta (*b, p)`; overwrites symmetric A."""
+    def gram_and_pullback(self, theta: Tensor, F: Tensor, rows: int | None = None) -> tuple[Tensor, Pullback]:
+        """`K (*b, n, n)` and `A (*b, n, n) -> d sum(A * K) / d theta (*b, p)`; overwrites symmetric A.
+
+        Given a number of rows, so many are computed at once, and again in the pullback, which leaves A alone:
+        K is the only tensor of its size (a sum has one a term, too), and the caller may overwrite it.
+        """
 
     @abstractmethod
     def towards(self, theta: Tensor, F2: Tensor) -> CrossCovariance:
@@ -90,9 +94,10 @@ class Sum(Kernel):
         parts = [kernel.variance(t) for kernel, t in zip(self.kernels, self._split(theta), strict=True)]
         return torch.stack(parts).sum(0)
 
-    def gram_and_pullback(self, theta: Tensor, F: Tensor) -> tuple[Tensor, Pullback]:
+    def gram_and_pullback(self, theta: Tensor, F: Tensor, rows: int | None = None) -> tuple[Tensor, Pullback]:
         parts = [
-            kernel.gram_and_pullback(t, F) for kernel, t in zip(self.kernels, self._split(theta), strict=True)
+            kernel.gram_and_pullback(t, F, rows)
+            for kernel, t in zip(self.kernels, self._split(theta), strict=True)
         ]
         K = torch.stack([part[0] for part in parts]).sum(0)
         return K, lambda A: torch.cat([pull(A.clone()) for _, pull in parts], -1)

@@ -52,6 +52,26 @@ def _gram(
     return K, contract
 
 
+def _gram_in_rows(
+    Z: Tensor, s2: Tensor, profile: Profile, rows: int
+) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor]]]:
+    """Like `_gram`, so many rows at a time; keeps nothing and leaves A alone."""
+    towards, parts = _towards(Z, s2, profile), Z.split(rows, -2)
+    K = Z.new_empty(*Z.shape[:-1], Z.shape[-2])
+    for part, target in zip(parts, K.split(rows, -2), strict=True):
+        target.copy_(towards(part)[0])
+
+    def contract(A: Tensor) -> tuple[Tensor, Tensor]:
+        P, total = [], Z.new_zeros(Z.shape[:-2])
+        for part, weights in zip(parts, A.split(rows, -2), strict=True):
+            K_part, pull = towards(part)
+            total = total + torch.linalg.vecdot(weights, K_part).sum(-1)
+            P.append(pull(weights.clone()))
+        return torch.cat(P, -2), total[..., None]
+
+    return K, contract
+
+
 def _fused_contraction(Z: Tensor, s2: Tensor, profile: Profile, A: Tensor) -> tuple[Tensor, Tensor]:
     P, total = fused.contraction(A, Z, Z, s2, profile)
     return P, total[..., None]
@@ -181,7 +201,7 @@ class Stationary(Kernel):
 
         return phi
 
-    def gram_and_pullback(self, theta: Tensor, F: Tensor) -> tuple[Tensor, Pullback]:
+    def gram_and_pullback(self, theta: Tensor, F: Tensor, rows: int | None = None) -> tuple[Tensor, Pullback]:
         log_l, log_s2, log_a, log_b = self._parts(theta)
         inv_l = torch.exp(-self._per_column(log_l))[..., None, :]
         x = self._pick(F)
@@ -191,7 +211,8 @@ class Stationary(Kernel):
             )
             x = warped.w
         Z = (x - 0.5) * inv_l
-        K, contract = _gram(Z, log_s2.exp(), self.profile)
+        s2 = log_s2.exp()
+        K, contract = _gram(Z, s2, self.profile) if rows is None else _gram_in_rows(Z, s2, self.profile, rows)
 
         def pullback(A: Tensor) -> Tensor:
             # r2_ij = |z_i - z_j|^2, so sum_ij (dL/dr2)_ij (z_ic - z_jc)^2 = 2 sum_i P_ic z_ic.

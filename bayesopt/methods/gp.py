@@ -38,9 +38,9 @@ from bayesopt.rows import take
 from bayesopt.space import Space
 from bayesopt.surrogates.feasibility import fit_feasibility
 from bayesopt.surrogates.gp import GaussianProcess
-from bayesopt.surrogates.model import Model
+from bayesopt.surrogates.model import LARGEST_FIT, Model
 from bayesopt.surrogates.outcomes import half_rank
-from bayesopt.surrogates.prefixes import LARGEST_FIT, NO_CACHE, Cache, fit_surrogate
+from bayesopt.surrogates.prefixes import NO_CACHE, Cache, fit_surrogate
 
 #: How more than one proposal at a time is chosen, `Optimizer(batch=...)`.
 BATCHES = ("auto", "qlogei", "ucb_pe", "thompson")

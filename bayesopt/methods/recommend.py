@@ -7,9 +7,9 @@ from torch import Tensor
 
 from bayesopt.methods.history import History
 from bayesopt.rows import take
-from bayesopt.surrogates.model import Model
+from bayesopt.surrogates.model import LARGEST_FIT, Model
 from bayesopt.surrogates.outcomes import OutcomeScale
-from bayesopt.surrogates.prefixes import LARGEST_FIT, NO_CACHE, Cache, fit_surrogate
+from bayesopt.surrogates.prefixes import NO_CACHE, Cache, fit_surrogate
 
 
 class Chosen(NamedTuple):

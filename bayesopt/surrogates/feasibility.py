@@ -6,8 +6,8 @@ from torch import Tensor
 from bayesopt.device import put
 from bayesopt.rows import take
 from bayesopt.surrogates.gp import GaussianProcess, Optimum, fit_hyperparameters
-from bayesopt.surrogates.model import Model
-from bayesopt.surrogates.prefixes import LARGEST_FIT, NO_CACHE, Cache, rungs
+from bayesopt.surrogates.model import LARGEST_FIT, Model
+from bayesopt.surrogates.prefixes import NO_CACHE, Cache, rungs
 
 
 def fit_feasibility(
@@ -32,8 +32,11 @@ def fit_feasibility(
 
 
 def _fit_prefix(model: Model, F: Tensor, labels: Tensor, failed: Tensor, cache: Cache) -> Optimum:
-    """Fitted to the longest prefix of a fixed length; to everything where that is of one kind only."""
-    length = max((length for length, _ in rungs(F.shape[1])), default=0)
+    """Fitted to the longest prefix of a fixed length; to everything where that is of one kind only.
+
+    From the prior, so never to more than `LARGEST_FIT`.
+    """
+    length = max((length for length, _ in rungs(F.shape[1], LARGEST_FIT)), default=0)
     mixed = _is_mixed(failed[:, :length])
     all_mixed = bool(mixed.all())
     optimum = cache.get("failures", length) if all_mixed else None

@@ -23,6 +23,7 @@ from bayesopt import bfgs, linalg
 from bayesopt.device import put
 from bayesopt.kernels import Kernel
 from bayesopt.kernels.base import CrossCovariance, FeatureMap
+from bayesopt.surrogates import large
 from bayesopt.surrogates.priors import Priors
 
 #: Variances are floored at this multiple of the prior variance: below it they are rounding errors.
@@ -40,7 +41,8 @@ def warm_options(n: int) -> bfgs.Options:
     More data make the posterior of theta narrower than its effect on any proposal, and an evaluation dearer;
     what a brief fit leaves undone, the one at the next prefix goes on with.
     """
-    return bfgs.Options(evaluations=15 if n <= 512 else 6, ftol=2e-3 * max(1.0, n / 100) ** 1.5)
+    lag = None if n <= large.WHOLE else 0
+    return bfgs.Options(evaluations=15 if n <= 512 else 6, ftol=2e-3 * max(1.0, n / 100) ** 1.5, lag=lag)
 
 
 @torch.no_grad()
@@ -53,6 +55,8 @@ def negative_log_posterior(
     """
     noise = theta[..., -1].exp()
     ridge = _ridge(noise, known)
+    if X.shape[-2] > large.WHOLE:
+        return large.negative_log_posterior(theta, X, y, kernel, priors, ridge)
     K, pullback = kernel.gram_and_pullback(theta[..., :-1], X)
     diagonal = K.diagonal(dim1=-2, dim2=-1)
     diagonal.add_(ridge)
@@ -106,8 +110,12 @@ class GaussianProcess:
         Raises:
             torch.linalg.LinAlgError: the covariance cannot be factorised (nan or inf in the input).
         """
+        ridge = _ridge(theta[..., -1].exp(), known)
+        if X.shape[-2] > large.WHOLE:
+            L, W = large.factors(kernel, theta[..., :-1], X, ridge)
+            return cls(kernel, theta, X, y, L, W, _solve(W, y), known)
         K = kernel.gram_and_pullback(theta[..., :-1], X)[0]  # in place: fewer n x n buffers than `gram`
-        K.diagonal(dim1=-2, dim2=-1).add_(_ridge(theta[..., -1].exp(), known))
+        K.diagonal(dim1=-2, dim2=-1).add_(ridge)
         L = linalg.robust_cholesky(K)
         W = linalg.lower_inverse(L)
         return cls(kernel, theta, X, y, L, W, _solve(W, y), known)

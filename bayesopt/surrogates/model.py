@@ -9,19 +9,35 @@ from bayesopt.kernels import Embedding, Kernel, Stationary
 from bayesopt.space import Space
 from bayesopt.surrogates.priors import Priors, default_priors
 
+#: Most observations of an exact fit on the CPU, and for which hyper-parameters are fitted at every ask: the
+#: cost grows with n^3.
+LARGEST_FIT = 2048
+
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """What is fitted to a history."""
+    """What is fitted to a history.
+
+    `largest` is the most observations that a proposal conditions on. Of a longer history it takes the best
+    and some others, with the hyper-parameters of the longest prefix.
+    """
 
     space: Space
     embedding: Embedding
     kernel: Kernel
     priors: Priors
+    largest: int = LARGEST_FIT
 
     @classmethod
     @lru_cache(maxsize=64)
-    def of(cls, space: Space, device: torch.device, warp: bool = False, exact: bool = False) -> "Model":
+    def of(
+        cls,
+        space: Space,
+        device: torch.device,
+        warp: bool = False,
+        exact: bool = False,
+        largest: int = LARGEST_FIT,
+    ) -> "Model":
         """Matern 5/2 with one lengthscale a parameter, and one for each activity indicator.
 
         If `warp`, each parameter is warped on its way to the kernel, as the data ask for: tuning problems
@@ -31,4 +47,4 @@ class Model:
         embedding = Embedding.of(space)
         kernel = Stationary(groups=embedding.groups, warp=warp)
         priors = default_priors(kernel, space.dim).to(device)
-        return cls(space, embedding, kernel, priors.without_noise() if exact else priors)
+        return cls(space, embedding, kernel, priors.without_noise() if exact else priors, largest)

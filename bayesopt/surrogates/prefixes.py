@@ -10,7 +10,7 @@ from torch import Tensor
 from bayesopt.device import sure
 from bayesopt.rows import take
 from bayesopt.surrogates.gp import HEAT, GaussianProcess, Optimum, fit_hyperparameters
-from bayesopt.surrogates.model import Model
+from bayesopt.surrogates.model import LARGEST_FIT, Model
 from bayesopt.surrogates.outcomes import half_rank, half_rank_std
 
 log = logging.getLogger("bayesopt")
@@ -20,26 +20,22 @@ log = logging.getLogger("bayesopt")
 _LONGEST_COLD = 256
 
 
-#: Most observations that a proposal conditions on. Of a longer history it takes the best and some others,
-#: with the hyper-parameters of the longest prefix: the cost of an exact fit grows with n^3.
-LARGEST_FIT = 2048
-
-
 #: Shortest prefix that is fitted.
 SHORTEST_PREFIX = 8
 
 
-def rungs(n: int) -> Iterator[tuple[int, bool]]:
+def rungs(n: int, largest: int) -> Iterator[tuple[int, bool]]:
     """Lengths below n of the prefixes that are fitted, 5 % apart, and whether from the prior too, 20 % apart.
 
-    The further a history has grown past its last rung, the more evaluations its warm fit takes.
+    The further a history has grown past its last rung, the more evaluations its warm fit takes. Past
+    `LARGEST_FIT` the fit to a rung serves all asks up to the next, 20 % apart; none is longer than `largest`.
     """
     length, last_cold = SHORTEST_PREFIX, 0
-    while length < min(n, LARGEST_FIT):
+    while length < min(n, largest):
         cold = 1.2 * last_cold <= length <= _LONGEST_COLD
         yield length, cold
         last_cold = length if cold else last_cold
-        length = max(length + 2, int(1.05 * length))
+        length = max(length + 2, int((1.05 if length < LARGEST_FIT else 1.2) * length))
 
 
 class Cache(Protocol):
@@ -81,7 +77,8 @@ def fit_surrogate(
         std: known standard deviations of the outcomes `(b, n)`, nan where not known; None for all unknown.
     """
     warm: Optimum | None = None
-    for length, cold in rungs(F.shape[1]):
+    n = F.shape[1]
+    for length, cold in rungs(n, model.largest):
         known = cache.get("outcomes", length)
         if known is None:
             told = None if std is None else std[:, :length]
@@ -89,10 +86,11 @@ def fit_surrogate(
             cache.put("outcomes", length, known)
         warm = known
     z, variance = half_rank(y), _variance(y, std)
-    if F.shape[1] > LARGEST_FIT and warm is not None:
-        index = most_relevant(z)
-        F, z = take(F, index), take(z, index)
-        variance = None if variance is None else take(variance, index)
+    if n > min(LARGEST_FIT, model.largest) and warm is not None:
+        if n > model.largest:
+            index = most_relevant(z, model.largest)
+            F, z = take(F, index), take(z, index)
+            variance = None if variance is None else take(variance, index)
         return GaussianProcess.of(model.kernel, warm.theta, F, z, variance)
     return GaussianProcess.of(model.kernel, _fit_all(model, F, z, variance, warm).theta, F, z, variance)
 
@@ -102,16 +100,16 @@ def _variance(y: Tensor, std: Tensor | None) -> Tensor | None:
     return None if std is None else half_rank_std(y, std).square()
 
 
-def most_relevant(z: Tensor) -> Tensor:
-    """Places `(b, LARGEST_FIT)` of the observations that a proposal conditions on, of more.
+def most_relevant(z: Tensor, count: int) -> Tensor:
+    """Places `(b, count)` of the observations that a proposal conditions on, of more.
 
     The best half, and as many spread evenly over the ranks of the others.
 
     The others matter: without them the surrogate forgets where it is bad, and explores there again.
     """
-    half = LARGEST_FIT // 2
+    half = count // 2
     order = z.argsort(dim=-1, stable=True)
-    spread = torch.linspace(half, z.shape[-1] - 1, LARGEST_FIT - half, device=z.device).long()
+    spread = torch.linspace(half, z.shape[-1] - 1, count - half, device=z.device).long()
     return torch.cat([order[:, :half], order[:, spread]], 1)
 
 

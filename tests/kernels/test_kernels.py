@@ -65,6 +65,22 @@ def test_hyper_gradient_equals_autograd(kernel, device):
 
 
 @kernels
+@pytest.mark.parametrize("rows", [1, 4, 9, 100])
+def test_some_rows_at_a_time_give_the_same_and_leave_the_weights_alone(kernel, rows, device):
+    theta, F = inputs(kernel, device)
+    A = torch.randn(2, 9, 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(device)
+    A = A + A.mT
+    with torch.no_grad():
+        K, pullback = kernel.gram_and_pullback(theta, F, rows)
+        expected, at_once = kernel.gram_and_pullback(theta, F)
+        torch.testing.assert_close(K, expected)
+        K.zero_()  # it is the caller's
+        weights = A.clone()
+        torch.testing.assert_close(pullback(weights), at_once(A.clone()))
+        torch.testing.assert_close(weights, A, rtol=0, atol=0)
+
+
+@kernels
 def test_input_gradient_equals_autograd(kernel, device):
     theta, F = inputs(kernel, device)
     Z = inputs(kernel, device, n=5)[1]
