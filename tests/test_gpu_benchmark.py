@@ -197,8 +197,12 @@ def test_targets_of_the_asks_are_judged():
     ]
     reached = [line[1] for line in asks._targets(rows).rows]
     assert reached == [
-        "yes (8 ms)", "no (600 ms)", "not measured", "not measured", "yes (62.5 x)", "yes (1.06 x)"
+        "yes (8 ms)", "no (600 ms)", "not measured", "not measured", "not measured", "yes (62.5 x)",
+        "yes (1.06 x)",
     ]  # fmt: skip
+    for matrices, word in ((3, "yes (3)"), (9, "no (9)")):
+        rows[1]["peak_bytes"] = matrices * 8 * 5000**2
+        assert asks._targets(rows).rows[4][1] == word
     rows.append(ask_row((20, 6, 1), cpu=0.010, gpu=0.030, auto=0.012))
     assert asks._targets(rows).rows[-1][1] == "no (1.2 x)"
 
@@ -235,8 +239,8 @@ def test_replicates_are_judged_by_whole_runs(empty):
 
 def test_the_share_of_the_matrix_rate_is_judged(empty):
     empty.put(ceilings.PART, {}, {**RATES, "matmul": 1e12, "round_trip": 1e-5})
-    seconds = dict.fromkeys(("cholesky", "lower_inverse", "inverse"), 0.1)
-    empty.put(ceilings.FACTORS, {"n": 5000}, {**seconds, "likelihood": 0.2})
+    names = ("cholesky", "lower_inverse", "lower_inverse_", "inverse", "inverse_")
+    empty.put(ceilings.FACTORS, {"n": 5000}, {**dict.fromkeys(names, 0.1), "likelihood": 0.2, "peak": 1.1})
     assert "n = 5,000: yes (0.625), n = 20,000: not measured" in caption(ceilings.tables(empty), 1)
 
 

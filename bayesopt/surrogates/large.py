@@ -1,13 +1,9 @@
 """Exact Gaussian processes where there is room for few n x n matrices.
 
 The same formulas as in `surrogates.gp`, in another order. The covariance is written some rows at a time, into
-it goes its Cholesky factor, and into that its inverse; the gradient computes the rows anew. Peak memory in
-numbers, of a batch of one, beside the rows computed at once:
-
-    likelihood and gradient    1.25 n^2 on CUDA, n^2 on the CPU
-    factors of a posterior     2.25 n^2, of which L and W stay
-
-Everything at once holds more than four matrices, but computes the profile once instead of twice.
+it goes its Cholesky factor, and into that its inverse; the gradient computes the rows anew. So at its peak
+the likelihood with its gradient holds n^2 numbers, and a posterior 2 n^2, L and W, beside the rows computed
+at once. All at once holds more than four matrices; it computes the profile once instead of twice.
 """
 
 import torch

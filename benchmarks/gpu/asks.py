@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from bayesopt import Optimizer
+from bayesopt.reach import MATRICES
 from benchmarks.gpu.book import Book, Setup, Values, at_least, at_most
 from benchmarks.methods.botorch import propose
 from benchmarks.problems.functions import hartmann_bowl
@@ -189,7 +190,8 @@ def tables(book: Book) -> list[Table]:
         "Median of repeated asks, ms, each after one more result, in turns; in brackets the first at this "
         "size, which fits shorter histories too. Left out where a smaller cell took too long or failed."
     )
-    header = ["d", "n", "q", *ARMS, "cpu / gpu", "botorch / gpu", "auto / better", "peak on the GPU, GB"]
+    header = ["d", "n", "q", *ARMS, "cpu / gpu", "botorch / gpu", "auto / better", "peak on the GPU, GB",
+              "in n x n"]  # fmt: skip
     return [Table(header, [_row(row) for row in rows], caption), _targets(rows)]
 
 
@@ -197,7 +199,20 @@ def _row(row: Values) -> list[object]:
     cpu, gpu, botorch = (median(row, arm) for arm in ("cpu", "gpu", "botorch"))
     ratios = [_ratio(cpu, gpu), _ratio(botorch, gpu), auto_ratio(row)]
     told = ["" if r is None else f"{number(r, 2)}x" for r in ratios]
-    return [row["d"], row["n"], row["q"], *(_cell(row, arm) for arm in ARMS), *told, row["peak_bytes"] / 1e9]
+    return [
+        row["d"],
+        row["n"],
+        row["q"],
+        *(_cell(row, arm) for arm in ARMS),
+        *told,
+        row["peak_bytes"] / 1e9,
+        _matrices(row),
+    ]
+
+
+def _matrices(row: Values) -> float:
+    """Peak memory in matrices of the size of K."""
+    return float(row["peak_bytes"]) / (8 * row["n"] ** 2)
 
 
 def _cell(row: Values, arm: str) -> str:
@@ -232,7 +247,9 @@ def _targets(rows: list[Values]) -> Table:
     faster = _ratio(seconds(BOTORCH_CELL, "botorch"), seconds(BOTORCH_CELL, "gpu"))
     autos = [ratio for row in rows if (ratio := auto_ratio(row)) is not None]
     worst = max(autos, default=None)
+    held = max((_matrices(row) for row in rows if row["n"] >= 5000 and row["peak_bytes"]), default=None)
     lines += [
+        [f"n = 5,000 and more: at most {MATRICES} n x n matrices on the GPU", at_most(held, MATRICES)],
         [f"n = 100, d = 10: at least {BOTORCH_TARGET:g}x faster than BoTorch on the GPU",
          at_least(faster, BOTORCH_TARGET, "x")],
         [f"auto at most {AUTO_TARGET}x the better of CPU and GPU, in all {len(autos)} cells",

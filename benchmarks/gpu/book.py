@@ -125,6 +125,18 @@ def seconds_of(call: Callable[[], object], device: torch.device, repeats: int = 
     return statistics.median(stopwatch(call, device) for _ in range(repeats))
 
 
+def peak_bytes(call: Callable[[], object], device: torch.device) -> float:
+    """Most bytes of CUDA's memory that a call holds at once, over those held before; nan on the CPU."""
+    if device.type != "cuda":
+        return float("nan")
+    wait(device)
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    call()
+    wait(device)
+    return float(torch.cuda.max_memory_allocated(device) - before)
+
+
 def randn(*shape: int, device: torch.device) -> torch.Tensor:
     """Standard normal float64, always the same."""
     generator = torch.Generator(device=device).manual_seed(0)

@@ -6,7 +6,7 @@ from bayesopt import linalg
 from bayesopt.kernels import Stationary
 from bayesopt.surrogates.gp import negative_log_posterior
 from bayesopt.surrogates.priors import default_priors
-from benchmarks.gpu.book import Book, Setup, Values, at_least, randn, seconds_of
+from benchmarks.gpu.book import Book, Setup, Values, at_least, peak_bytes, randn, seconds_of
 from benchmarks.report import Table, percent, progress
 
 PART, FACTORS = "ceilings", "factorisations"
@@ -60,7 +60,10 @@ def ceilings(device: torch.device, n: int, log2_bytes: int) -> Values:
 
 
 def factorisations(n: int, device: torch.device, d: int = 20) -> Values:
-    """Seconds of the likelihood with its gradient at n observations, and of what factorises in it."""
+    """Seconds of the likelihood with its gradient at n observations, and of what factorises in it.
+
+    The times in place include a copy. `peak` is that of the likelihood, in n x n matrices; nan on the CPU.
+    """
     kernel = Stationary(groups=tuple(range(d)))
     priors = default_priors(kernel, d).to(device)
     X = randn(1, n, d, device=device).sigmoid()
@@ -72,7 +75,10 @@ def factorisations(n: int, device: torch.device, d: int = 20) -> Values:
         "cholesky": seconds_of(lambda: linalg.cholesky(K), device, 3),
         "inverse": seconds_of(lambda: linalg.inverse(L), device, 3),
         "lower_inverse": seconds_of(lambda: linalg.lower_inverse(L), device, 3),
+        "lower_inverse_": seconds_of(lambda: linalg.lower_inverse_(L.clone()), device, 3),
+        "inverse_": seconds_of(lambda: linalg.inverse_(L.clone()), device, 3),
         "likelihood": seconds_of(lambda: negative_log_posterior(theta, X, y, kernel, priors), device, 3),
+        "peak": peak_bytes(lambda: negative_log_posterior(theta, X, y, kernel, priors), device) / (8 * n**2),
     }
 
 
@@ -96,10 +102,13 @@ def _factors(book: Book, matmul: float) -> list[Table]:
     for row in book.rows(FACTORS):
         n = row["n"]
         # In n^3: what L and L^-1 need, what K^-1 needs beyond L; the likelihood has L and K^-1.
-        rates = {"cholesky": 1 / 3, "lower_inverse": 1 / 3, "inverse": 2 / 3, "likelihood": 1.0}
+        rates = {
+            "cholesky": 1 / 3, "lower_inverse": 1 / 3, "lower_inverse_": 1 / 3, "inverse": 2 / 3,
+            "inverse_": 2 / 3, "likelihood": 1.0,
+        }  # fmt: skip
         share = {name: count * n**3 / row[name] / matmul for name, count in rates.items()}
         shares[n] = share["likelihood"]
-        rows.append([n, *(f"{1e3 * row[k]:.3g} ms, {percent(share[k])}" for k in rates)])
+        rows.append([n, *(f"{1e3 * row[k]:.3g} ms, {percent(share[k])}" for k in rates), row["peak"]])
     if not rows:
         return []
     verdicts = ", ".join(f"n = {n:,}: {at_least(shares.get(n), SHARE_TARGET)}" for n in (5000, 20_000))
@@ -107,4 +116,5 @@ def _factors(book: Book, matmul: float) -> list[Table]:
         "Time, and share of the rate of matrix products. Target: the likelihood with its gradient, Cholesky "
         f"factor, inverse and kernel included, at {percent(SHARE_TARGET)} or more. {verdicts}."
     )
-    return [Table(["n", "L", "L^-1", "K^-1", "likelihood"], rows, caption)]
+    inverses = ["L^-1", "L^-1 in place", "K^-1", "K^-1 in place"]
+    return [Table(["n", "L", *inverses, "likelihood", "peak of it, n x n"], rows, caption)]

@@ -145,37 +145,32 @@ def test_nothing_changes_up_to_the_size_that_is_whole(monkeypatch, device):
 
 @pytest.fixture
 def setting(device, monkeypatch):
-    """600 observations in parts of 20 rows; with what an evaluation needs beside n x n matrices, in bytes."""
-    n, rows = 600, 20
+    """Observations in parts of 20 rows; with what an evaluation needs beside n x n matrices, in bytes."""
+    n, rows = (4000 if device.type == "cuda" else 600), 20  # there libraries have workspaces of their own
     monkeypatch.setattr(large, "WHOLE", 0)
     monkeypatch.setattr(large, "_rows", lambda X: rows)
     kernel = Stationary(groups=(0, 1, 2), warp=True)
     priors, theta = hyper(kernel, device, 1)
     X, y, _ = data(device, 1, n=n)
-    return kernel, priors, theta, X, y, 8 * (8 * rows * n + 30 * n * D)
+    blocks = linalg._BLOCK * n // 2 + 8 * rows * n
+    return kernel, priors, theta, X, y, 8 * (blocks + 30 * n * D) + 2**25 * (device.type == "cuda")
 
 
-def by_products(L):
-    """K^-1 as it is computed on CUDA."""
-    return linalg.transposed_product_(linalg.lower_inverse_(L))
-
-
-@pytest.mark.parametrize("inverse", [linalg.inverse_, by_products])
-def test_a_likelihood_and_its_gradient_take_one_matrix_and_a_quarter(setting, inverse, device, monkeypatch):
+def test_a_likelihood_and_its_gradient_take_one_matrix(setting, device):
     kernel, priors, theta, X, y, beside = setting
-    monkeypatch.setattr(linalg, "inverse_", inverse)
     matrix = 8 * y.numel() ** 2
     negative_log_posterior(theta, X, y, kernel, priors)  # what is copied or allocated once, is now
     peak = peak_bytes(lambda: negative_log_posterior(theta, X, y, kernel, priors), device)
-    assert matrix <= peak <= 1.25 * matrix + beside
+    assert matrix <= peak <= matrix + beside
+    assert beside < 0.7 * matrix
 
 
-def test_factors_take_two_matrices_and_a_quarter(setting, device):
+def test_factors_take_two_matrices(setting, device):
     kernel, _, theta, X, y, beside = setting
     matrix = 8 * y.numel() ** 2
     kept = GaussianProcess.of(kernel, theta, X, y)
     peak = peak_bytes(lambda: GaussianProcess.of(kernel, theta, X, y), device)
-    assert 2 * matrix <= peak <= 2.25 * matrix + beside
+    assert 2 * matrix <= peak <= 2 * matrix + beside
     assert kept.L.untyped_storage().nbytes() == kept.W.untyped_storage().nbytes() == matrix
 
 
