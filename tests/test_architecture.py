@@ -20,6 +20,7 @@ LAYERS = (
     (
         "checks",
         "device",
+        "graphs",
         "linalg",
         "bfgs",
         "rows",

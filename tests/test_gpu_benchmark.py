@@ -12,7 +12,7 @@ import torch
 
 from bayesopt.surrogates import prefixes
 from benchmarks.__main__ import build_parser, main
-from benchmarks.gpu import PARTS, agreement, asks, book, ceilings, kernels, replicates, roofline, run
+from benchmarks.gpu import PARTS, agreement, asks, book, ceilings, kernels, records, replicates, roofline, run
 from benchmarks.gpu.book import Book, Setup
 from benchmarks.report import RESULTS
 
@@ -254,3 +254,10 @@ def test_fused_kernels_are_kept_only_if_no_ask_is_slower(empty):
     )
     empty.put(kernels.ASK, {"n": 20, "d": 6}, {"seconds": {"torch": [1.0], "fused": [1.1]}})
     assert "no." in caption(kernels.tables(empty), 1)
+
+
+def test_graphs_are_kept_only_if_no_ask_is_slower(empty):
+    empty.put(records.PART, {"n": 9, "d": 6}, {"seconds": {"launched": [2.0, 2.0], "recorded": [1.0, 2.0]}})
+    assert "no ask is slower: yes." in caption(records.tables(empty))
+    empty.put(records.PART, {"n": 20, "d": 6}, {"seconds": {"launched": [1.0], "recorded": [1.1]}})
+    assert "no ask is slower: no." in caption(records.tables(empty))

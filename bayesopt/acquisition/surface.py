@@ -2,13 +2,16 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
+from bayesopt import graphs
 from bayesopt.acquisition.base import Acquisition
 from bayesopt.device import entries
-from bayesopt.kernels import Embedding, Stationary
+from bayesopt.kernels import Embedding, Kernel, Stationary
 from bayesopt.space import Space
 from bayesopt.surrogates.gp import GaussianProcess
 
@@ -65,12 +68,40 @@ class Pointwise(Term):
         return self.acquisition(*self.gp.marginals(F), self.best)
 
     def value_and_gradient(self, F: Tensor) -> tuple[Tensor, Tensor]:
-        mu, var, pullback = self.gp.marginals_and_pullback(F)
-        value, dmu, dvar = self.acquisition.partials(mu, var, self.best)
-        return value, pullback(dmu, dvar)
+        if not graphs.serves(F, self.gp.y.shape[-1]):
+            return _evaluated(self.gp, self.acquisition, self.best, F)
+        value, dF = graphs.replayed(
+            ("acquisition", self.gp.kernel, self.acquisition),
+            partial(_evaluated_anew, self.gp.kernel, self.acquisition),
+            *self._padded, self.best, F,
+        )  # fmt: skip
+        return value, dF
+
+    @cached_property
+    def _padded(self) -> tuple[Tensor, ...]:
+        """theta, X, W and alpha of shapes that stay: a point with zeros in W and alpha has no weight."""
+        k = graphs.padding(self.gp.y.shape[-1])
+        W, alpha = pad(self.gp.W, (0, k, 0, k)), pad(self.gp.alpha, (0, k))
+        return self.gp.theta, pad(self.gp.X, (0, 0, 0, k), value=0.5), W, alpha
 
     def rows(self, keep: Tensor) -> "Pointwise":
         return Pointwise(self.gp.select(keep), self.acquisition, self.best[keep])
+
+
+def _evaluated(
+    gp: GaussianProcess, acquisition: Acquisition, best: Tensor, F: Tensor
+) -> tuple[Tensor, Tensor]:
+    mu, var, pullback = gp.marginals_and_pullback(F)
+    value, dmu, dvar = acquisition.partials(mu, var, best)
+    return value, pullback(dmu, dvar)
+
+
+def _evaluated_anew(
+    kernel: Kernel, acquisition: Acquisition,
+    theta: Tensor, X: Tensor, W: Tensor, alpha: Tensor, best: Tensor, F: Tensor,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """A function of tensors alone, for a record; no moment of the posterior needs y or L."""
+    return _evaluated(GaussianProcess(kernel, theta, X, alpha, W, W, alpha), acquisition, best, F)
 
 
 @dataclass(frozen=True, eq=False)

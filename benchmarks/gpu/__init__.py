@@ -13,7 +13,7 @@ from importlib import metadata
 
 import torch
 
-from benchmarks.gpu import agreement, asks, ceilings, kernels, replicates, roofline
+from benchmarks.gpu import agreement, asks, ceilings, kernels, records, replicates, roofline
 from benchmarks.gpu.book import Book, Setup
 from benchmarks.report import RESULTS, Report
 
@@ -23,6 +23,7 @@ DESCRIPTION = "the GPU beside the CPU and BoTorch, and an account against the ca
 PARTS = {
     "ceilings": ceilings,
     "fused": kernels,
+    "graphs": records,
     "roofline": roofline,
     "replicates": replicates,
     "agreement": agreement,
