@@ -105,6 +105,23 @@ class _Asked:
     source: str = ""
 
 
+#: Encoded configurations `(n, d)` and their activity mask.
+_Encoded = tuple[np.ndarray, np.ndarray]
+
+
+def _encoded(space: Space, configs: Sequence[Config]) -> _Encoded:
+    X, active = space.encode(configs)
+    return X.numpy(), active.numpy()
+
+
+def _rows_of(claimed: "Sequence[_Asked | None]") -> _Encoded | None:
+    """What was pending, encoded; None if anything was not."""
+    known = [asked for asked in claimed if asked is not None]
+    if not known or len(known) < len(claimed):
+        return None
+    return np.stack([asked.row for asked in known]), np.stack([asked.active for asked in known])
+
+
 class _Told(NamedTuple):
     """A result that has been checked."""
 
@@ -669,7 +686,8 @@ class Optimizer:
         claimed = [self._claim(told.config) for told in results]
         places = [FOREIGN if asked is None else asked.at for asked in claimed]
         pairs = enumerate(results, len(self._trials))
-        self._keep([Trial(i, r.config, r.value, seconds, error, std=r.std) for i, r in pairs], places)
+        trials = [Trial(i, r.config, r.value, seconds, error, std=r.std) for i, r in pairs]
+        self._keep(trials, places, _rows_of(claimed))
         self._known.update(
             self.space.key(r.config) for r, at in zip(results, places, strict=True) if at == FOREIGN
         )
@@ -682,17 +700,18 @@ class Optimizer:
                 return self._pending.pop(i)
         return None
 
-    def _keep(self, trials: Sequence[Trial], places: Sequence[int]) -> None:
+    def _keep(self, trials: Sequence[Trial], places: Sequence[int], encoded: _Encoded | None = None) -> None:
+        """More trials, with their configurations encoded, if somebody has done that."""
         if not trials:
             return
         number = np.arange(len(self._trials), len(self._trials) + len(trials))
-        X, active = self.space.encode([trial.config for trial in trials])
+        X, active = encoded or _encoded(self.space, [trial.config for trial in trials])
         y = np.array([math.nan if trial.value is None else trial.value for trial in trials])
         y = -y if self._maximize else y
         std = np.array([math.nan if trial.std is None else trial.std for trial in trials])
         at = np.array(places, dtype=np.int64)
         self._latest = None
-        self._results.add(Rows(X.numpy(), active.numpy(), y, at, number, std))
+        self._results.add(Rows(X, active, y, at, number, std))
         self._trials += trials
 
     # -------------------------------------------------------------------------------------------- state
@@ -782,14 +801,19 @@ class Optimizer:
         self._keep(trials, [_place(entry["asked_at"]) for entry in entries])
         self._known.update(self.space.key(trial.config) for trial in trials)
 
-    def _await(self, configs: Sequence[Config], places: Sequence[int], source: str = "") -> None:
-        """Configurations that are pending from now on.
+    def _await(
+        self,
+        configs: Sequence[Config],
+        places: Sequence[int],
+        source: str = "",
+        encoded: _Encoded | None = None,
+    ) -> None:
+        """Configurations that are pending from now on; encoded, if somebody has done that.
 
         A decoded float encodes to within rounding of where it came from; keeping the encoding of what the
         caller sees makes a study restored from its configurations equal to the last bit.
         """
-        X, active = self.space.encode(configs)
-        rows = zip(configs, X.numpy(), active.numpy(), places, strict=True)
+        rows = zip(configs, *(encoded or _encoded(self.space, configs)), places, strict=True)
         awaited = [_Asked(config, self.space.key(config), x, on, at, source) for config, x, on, at in rows]
         self._pending += awaited
         self._known.update(asked.key for asked in awaited)
@@ -920,9 +944,9 @@ class Optimizer:
         chosen, self._enqueued = self._enqueued[:q], self._enqueued[q:]
         return self._issue(chosen, "enqueued") if chosen else []
 
-    def _issue(self, configs: Sequence[Config], source: str) -> list[Config]:
+    def _issue(self, configs: Sequence[Config], source: str, encoded: _Encoded | None = None) -> list[Config]:
         """Register proposals as pending; what the caller gets is a copy, theirs to change."""
-        self._await(configs, range(self._asked, self._asked + len(configs)), source)
+        self._await(configs, range(self._asked, self._asked + len(configs)), source, encoded)
         self._asked += len(configs)
         return [dict(config) for config in configs]
 
@@ -1014,7 +1038,12 @@ def _ask_modelled(studies: Sequence[Optimizer], method: str, q: int) -> list[lis
             [config for _ in range(q) for config in _ask_quasi_random(study, "fallback")] for study in studies
         ]
     configs = space.decode(X.flatten(0, 1))
-    return [study._issue(configs[i * q : (i + 1) * q], method) for i, study in enumerate(studies)]
+    rows, active = _encoded(space, configs)
+    parts = [slice(i * q, (i + 1) * q) for i in range(len(studies))]
+    return [
+        study._issue(configs[part], method, (rows[part], active[part]))
+        for study, part in zip(studies, parts, strict=True)
+    ]
 
 
 def _propose(studies: Sequence[Optimizer], method: str, history: History, q: int) -> Tensor:

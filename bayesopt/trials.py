@@ -72,7 +72,10 @@ class Rows:
 
     def take(self, index: slice | NDArray[np.int64]) -> "Rows":
         """Some of them."""
-        return Rows(*(getattr(self, field.name)[index] for field in fields(self)))
+        return Rows(
+            self.X[index], self.active[index], self.y[index], self.at[index], self.number[index],
+            self.std[index],
+        )  # fmt: skip
 
     def order(self) -> NDArray[np.int64]:
         """Canonical order: results brought along first, by content; then by the order of asking."""

@@ -10,13 +10,17 @@ from torch.nn.functional import pad
 
 from bayesopt import graphs
 from bayesopt.acquisition.base import Acquisition
-from bayesopt.device import entries
+from bayesopt.device import entries, stalls
 from bayesopt.kernels import Embedding, Kernel, Stationary
 from bayesopt.space import Space
 from bayesopt.surrogates.gp import GaussianProcess
 
 #: Covariance entries evaluated at once; more candidates are taken in chunks to bound the memory.
 _CHUNK_ENTRIES = 2_000_000
+
+#: On a CPU those whose intermediate results stay in its cache; the fewest candidates for which that is tried,
+#: because every chunk reads the factors of the covariance again.
+_CACHED_ENTRIES, _FEWEST = 130_000, 64
 
 #: Where the log of a belief enters: its weight is this over n (Hvarfner et al. 2022, piBO, eq. (6)).
 BELIEF_STRENGTH = 10.0
@@ -178,6 +182,8 @@ def lengthscales(gp: GaussianProcess, d: int) -> Tensor:
 
 def _in_chunks(term: Term, F: Tensor) -> Tensor:
     chunk = max(1, entries(_CHUNK_ENTRIES, F) // term.width)
+    if not stalls(F):
+        chunk = min(chunk, max(_FEWEST, _CACHED_ENTRIES // term.width))
     if F.shape[-2] <= chunk:
         return term.value(F)
     return torch.cat([term.value(part) for part in F.split(chunk, -2)], -1)

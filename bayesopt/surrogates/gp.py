@@ -66,11 +66,11 @@ def negative_log_posterior(
     half_log_det = 0.5 * linalg.log_det(L)
     G = linalg.inverse(L)
     del L
-    alpha = (G @ y[..., None])[..., 0]
-    value = 0.5 * torch.linalg.vecdot(y, alpha) + half_log_det + penalty
-    G.baddbmm_(alpha[..., None], alpha[..., None, :], beta=0.5, alpha=-0.5)
+    alpha = y[..., None, :] @ G  # a row: several times faster than a column
+    value = 0.5 * torch.linalg.vecdot(y, alpha[..., 0, :]) + half_log_det + penalty
+    G.addcmul_(alpha.mT, alpha, value=-1.0)
     d_noise = noise * G.diagonal(dim1=-2, dim2=-1).sum(-1)
-    gradient = torch.cat([pullback(G), d_noise[..., None]], -1) + d_penalty
+    gradient = 0.5 * torch.cat([pullback(G), d_noise[..., None]], -1) + d_penalty
     return torch.where(ok, value, torch.inf), gradient
 
 
@@ -175,8 +175,8 @@ class GaussianProcess:
 
     def _moments(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         prior = self.prior_variance.unsqueeze(-1)
-        mu = (k @ self.alpha.unsqueeze(-1)).squeeze(-1)
-        return mu, torch.maximum(prior - (v * v).sum(-1), VARIANCE_FLOOR * prior)
+        mu = (self.alpha.unsqueeze(-2) @ k.mT).squeeze(-2)
+        return mu, torch.maximum(prior - torch.linalg.vecdot(v, v), VARIANCE_FLOOR * prior)
 
     def fitted(self) -> Tensor:
         """Posterior mean of f at the observations `(*b, n)`: `y - (s_n^2 + known) alpha`."""

@@ -78,13 +78,16 @@ def fit_surrogate(
     """
     warm: Optimum | None = None
     n = F.shape[1]
-    for length, cold in rungs(n, model.largest):
-        known = cache.get("outcomes", length)
-        if known is None:
-            told = None if std is None else std[:, :length]
-            known = _fit_prefix(model, F[:, :length], y[:, :length], told, warm, cold)
-            cache.put("outcomes", length, known)
-        warm = known
+    missing = []
+    for length, cold in reversed(list(rungs(n, model.largest))):
+        warm = cache.get("outcomes", length)
+        if warm is not None:
+            break
+        missing.append((length, cold))
+    for length, cold in reversed(missing):
+        told = None if std is None else std[:, :length]
+        warm = _fit_prefix(model, F[:, :length], y[:, :length], told, warm, cold)
+        cache.put("outcomes", length, warm)
     z, variance = half_rank(y), _variance(y, std)
     if n > min(LARGEST_FIT, model.largest) and warm is not None:
         if n > model.largest:
