@@ -40,7 +40,7 @@ from bayesopt.checks import (
     several,
     several_stds,
 )
-from bayesopt.device import CPU, put, settled, within_memory
+from bayesopt.device import CPU, keep_pages, put, settled, within_memory
 from bayesopt.explanation import Explanation, Fit, Prediction, Regret
 from bayesopt.methods.choice import Choice, choose
 from bayesopt.methods.cmaes import check_cmaes, propose_cmaes
@@ -1055,6 +1055,7 @@ def _propose(studies: Sequence[Optimizer], method: str, history: History, q: int
 def _propose_gp(studies: Sequence[Optimizer], history: History, q: int) -> Tensor:
     first = studies[0]
     device = history.X.device
+    keep_pages()
     acquisition, cache = ACQUISITIONS[first._acquisition], _SharedWarmStarts.of(studies, device)
     local = first._method == "auto"
     learnt = first._latest if len(studies) == 1 else None

@@ -32,7 +32,7 @@ VARIANCE_FLOOR = 1e-14
 
 #: A fit from the prior, and the first part of one from several starts, of which only the best goes on.
 COLD = bfgs.Options(evaluations=60, ftol=1e-3, first_step=0.5)
-HEAT = bfgs.Options(evaluations=20, ftol=1e-3, first_step=0.5)
+HEAT = bfgs.Options(evaluations=12, ftol=1e-3, first_step=0.5)
 
 
 def warm_options(n: int) -> bfgs.Options:
