@@ -1,6 +1,9 @@
 """The engine on a device: the same proposals as on the CPU, and hardly ever a wait for the device."""
 
 import math
+import platform
+import subprocess
+import sys
 import warnings
 from collections import Counter
 
@@ -376,3 +379,29 @@ def test_a_pretend_device_counts_what_waits(kind, look):
         x = torch.ones(3, device=gpu.device)
         look(x)
         assert [event.kind for event in gpu.stalls] == [kind] * bool(kind)
+
+
+_FAULTS = """
+import resource, torch
+from bayesopt.device import keep_pages
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        tensors = [torch.ones(1 << 17, dtype=torch.float64) for _ in range(8)]
+        del tensors
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+before = faults()
+keep_pages()
+faults()  # grows once more
+print(before, faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about the GNU C library")
+def test_pages_that_tensors_give_back_are_kept():
+    """In a process of its own: in this one anybody may have freed a large block before."""
+    out = subprocess.run([sys.executable, "-c", _FAULTS], capture_output=True, text=True, check=True).stdout
+    before, after = map(int, out.split())
+    assert after < 0.05 * before
