@@ -13,6 +13,7 @@ ARMS: dict[str, str] = {
     "acquisition": "the best acquisition in the whole space",
     "trust region": "the best acquisition within a trust region around the best result",
     "quadratic": "the minimiser of a quadratic model near the best result, or what teaches that model most",
+    "descent": "a step of a descent from the best result, or one of the differences that tell its gradient",
     "confidence bound": "the most promising by its confidence bound, beside what is under way",
     "exploration": "where the most is to be learnt beside what is under way",
     "draw": "the minimiser of a function drawn from the posterior",

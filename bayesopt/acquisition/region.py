@@ -56,11 +56,13 @@ class Nearby:
         region: of the second choice.
         first: the points `(b, k, d)`, maybe none, and their `preference (b, k)`: larger than any acquisition,
             or -inf where it is not to be proposed.
+        arms: who names the first choice of each study, in the words of `bayesopt.explanation.ARMS`.
     """
 
     region: Region
     first: Tensor
     preference: Tensor
+    arms: tuple[str, ...] = ()
 
     def before(self, points: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """The first choice, then the points `(b, m, d)` with their values `(b, m)`."""

@@ -10,6 +10,8 @@ Every other proposal is local. The arms take turns, and one that succeeds goes o
 
 While the quadratic succeeds, half of the other proposals are its own, too; and while none of the others
 finds anything, but the local ones do, half of them are the arms' in turn, in spaces that take a quadratic.
+Where it is late, others still find nothing and outcomes are exact, a descent by finite differences takes
+nearly all turns, until it does not get on.
 How far the arms reach follows from how they fared, in the order of asking; it is computed from the history
 at each ask, not kept.
 """
@@ -27,9 +29,11 @@ from torch import Tensor
 from bayesopt.acquisition.maximizer import climbed_columns
 from bayesopt.acquisition.region import Nearby, Region
 from bayesopt.device import constant, put
+from bayesopt.methods.descent import Differences, descend
 from bayesopt.methods.history import History
 from bayesopt.rows import take
 from bayesopt.space import Space
+from bayesopt.surrogates.prefixes import LARGEST_FIT
 from bayesopt.surrogates.quadratic import Quadratic, is_determined
 
 Array = NDArray[Any]
@@ -57,6 +61,13 @@ _WINDOW, _THRIVING = 6, 2
 #: Proposals of either kind looked back at, and the successes of local ones among them for which the arms get
 #: extra turns where the others had none.
 _LOOKED_BACK, _ENOUGH = 8, 2
+
+#: Results per dimension before a descent, steps of it without an improvement that end it, and how much longer
+#: the history must be for the next one.
+_LATE, _PATIENCE, _REST = 20, 4, 1.5
+
+#: Columns beyond which a descent takes too many evaluations a step.
+_MOST_COLUMNS = 50
 
 #: A pending evaluation within this share of the reach makes another minimiser of the quadratic wait.
 _AWAITED = 0.1
@@ -94,6 +105,11 @@ def is_extra(at: int) -> bool:
     return at % 4 == 2
 
 
+def is_spare(at: int) -> bool:
+    """Whether it may be a descent's."""
+    return at % 8 != 0
+
+
 def takes_quadratic(space: Space) -> bool:
     """Whether a polynomial makes sense: all columns are numbers, always active."""
     return not space.has_conditions and all(climbed_columns(space))
@@ -105,6 +121,8 @@ class Arms:
 
     turn: who makes the next local proposal; recent: whether the quadratic succeeded with the last ones.
     near, far: whether the last local proposals succeeded, and the last others where there may be a quadratic.
+    descends: whether a descent is under way; stuck: its steps in a row that did not succeed; rested: when
+    there may be another one.
     """
 
     side: float = _SIDE
@@ -116,19 +134,27 @@ class Arms:
     recent: tuple[bool, ...] = ()
     near: tuple[bool, ...] = ()
     far: tuple[bool, ...] = ()
+    descends: bool = False
+    stuck: int = 0
+    rested: float = 0.0
 
     @classmethod
-    def after(cls, X: Array, y: Array, at: Array, quadratic: bool) -> "Arms":
+    def after(cls, X: Array, y: Array, at: Array, quadratic: bool, exact: bool = True) -> "Arms":
         """What the local proposals among the told `X (n, d)`, `y (n,)`, asked `at (n,)`, have taught.
 
         Which of two arms made a proposal at the turn of the box, where the quadratic may not have been
-        believed, is told from its distance to the incumbent.
+        believed, is told from its distance to the incumbent. A descent is for outcomes that are `exact`; all
+        distances of a long history are too many to look for its differences.
         """
         arms, d = cls(), X.shape[-1]
+        may_descend = quadratic and exact and d <= _MOST_COLUMNS and _LATE * d <= len(X) <= LARGEST_FIT
+        is_difference = Differences.among(X).of >= 0 if may_descend else np.zeros(len(X), dtype=bool)
         incumbent, best, known = X[0], math.inf, 0
         for i, (value, place) in enumerate(zip(y.tolist(), at.tolist(), strict=True)):
             counts = known >= 2 * d and place >= 0
-            if counts and arms.make(place):
+            if counts and arms.descends and arms.make(place):
+                arms.record_descent(value < best, bool(is_difference[i]), known)
+            elif counts and arms.make(place):
                 by_model = quadratic and is_determined(known, d) and arms.turn is not Turn.REGION
                 if arms.turn is Turn.BOX:
                     by_model &= bool(np.abs(X[i] - incumbent).max() <= 1.001 * arms.box)
@@ -143,6 +169,7 @@ class Arms:
             known += value == value
             if value < best:
                 incumbent, best = X[i], value
+            arms.descends |= may_descend and arms.nothing_far and known >= max(_LATE * d, arms.rested)
         return arms
 
     @property
@@ -153,11 +180,26 @@ class Arms:
     @property
     def others_fail(self) -> bool:
         """Whether the other proposals have found nothing for long, while the local ones have."""
-        return len(self.far) == _LOOKED_BACK and not any(self.far) and sum(self.near) >= _ENOUGH
+        return self.nothing_far and sum(self.near) >= _ENOUGH
+
+    @property
+    def nothing_far(self) -> bool:
+        """Whether the other proposals have found nothing for long."""
+        return len(self.far) == _LOOKED_BACK and not any(self.far)
 
     def make(self, at: int) -> bool:
-        """Whether the arms in turn make the proposal after `at` others."""
-        return is_local(at) or (is_extra(at) and self.others_fail)
+        """Whether the arms, in turn or in a descent, make the proposal after `at` others."""
+        return is_local(at) or (is_extra(at) and self.others_fail) or (is_spare(at) and self.descends)
+
+    def speak(self, at: int) -> bool:
+        """Whether one other than the trust region may."""
+        return self.make(at) or (is_extra(at) and self.quadratic_thrives)
+
+    def record_descent(self, improved: bool, is_difference: bool, known: int) -> None:
+        """A difference of the descent, or a step, was told when `known` results had been."""
+        self.stuck = 0 if improved else self.stuck + (not is_difference)
+        if self.stuck == _PATIENCE:
+            self.descends, self.stuck, self.rested = False, 0, _REST * known
 
     def record(self, improved: bool) -> None:
         """Whose turn it was found something better than anything before, or did not."""
@@ -183,29 +225,34 @@ class Arms:
         self.side = self.side if self.side >= _LEAST_SIDE else _SIDE
 
 
-def look_nearby(space: Space, history: History, lengthscales: Tensor, extra: bool = False) -> Nearby:
-    """The local arms of b studies, each with the same number > 0 of successes.
+def look_nearby(space: Space, history: History, lengthscales: Tensor, at: int) -> Nearby:
+    """The local arms of b studies, each with the same number > 0 of successes, after `at` other proposals.
 
-    If `extra`, of those studies where others fail; where the quadratic thrives, it only; else the whole box.
+    Where they do not make it, the whole box, and first the quadratic's, if that thrives.
     """
     X, y = history.X, history.y
     quadratic = takes_quadratic(space)
     told = zip(*(t.numpy() for t in (history.home.X, history.home.y, history.at)), strict=True)
-    arms = [Arms.after(X_i, y_i, at, quadratic) for X_i, y_i, at in told]
+    arms = [Arms.after(X_i, y_i, asked, quadratic, not history.noisy) for X_i, y_i, asked in told]
     finite = y.nan_to_num(nan=torch.inf)
     incumbent = take(X, finite.argmin(-1, keepdim=True))[:, 0]
     side = _numbers([arm.side for arm in arms], X)
     region = trust_region(space, incumbent, lengthscales, side)
-    if extra:
-        stays = put(torch.tensor([arm.others_fail for arm in arms]), X.device)
-        region = region.where(stays)
+    if not is_local(at):
+        region = region.where(put(torch.tensor([arm.make(at) for arm in arms]), X.device))
     if not quadratic or not is_determined(history.succeeded.shape[1], space.dim):
         return Nearby(region, X[:, :0], y[:, :0])
-    speakers = [i for i, arm in enumerate(arms) if not extra or arm.quadratic_thrives or arm.others_fail]
+    descending = [i for i, arm in enumerate(arms) if arm.descends and arm.make(at)]
+    speakers = [i for i, arm in enumerate(arms) if arm.speak(at) and i not in descending]
     good = take(X, history.succeeded), take(y, history.succeeded)
     point, believed = _by_quadratic(arms, speakers, *good, history.X_pending)
+    for i in descending:
+        found = descend(*(t[i].numpy() for t in (history.home.X, history.home.y, history.home.X_pending)))
+        if found is not None:
+            point[i], believed[i] = put(torch.from_numpy(found), X.device), True
     preference = torch.full_like(side, _FIRST).masked_fill(~believed, -torch.inf)
-    return Nearby(region, space.snap(point.unsqueeze(1))[0], preference.unsqueeze(1))
+    names = tuple("descent" if i in descending else "quadratic" for i in range(len(arms)))
+    return Nearby(region, space.snap(point.unsqueeze(1))[0], preference.unsqueeze(1), names)
 
 
 def _by_quadratic(

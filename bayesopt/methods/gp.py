@@ -32,7 +32,7 @@ from bayesopt.acquisition.resolution import Unresolved, has_ties, resolution
 from bayesopt.acquisition.surface import Term, lengthscales
 from bayesopt.acquisition.thompson import thompson
 from bayesopt.device import put, stalls
-from bayesopt.methods.arms import is_extra, is_local, look_nearby, takes_quadratic
+from bayesopt.methods.arms import is_local, is_spare, look_nearby, takes_quadratic
 from bayesopt.methods.history import History, generator
 from bayesopt.rows import take
 from bayesopt.space import Space
@@ -181,11 +181,13 @@ def _nearby(
 ) -> tuple[Nearby | None, ...]:
     """For each slot that is a local proposal where to look; only the first of them by the quadratic."""
     alone = q + history.X_pending.shape[1] == 1
-    extra = alone and is_extra(history.asked) and takes_quadratic(model.space)
-    slots = [extra or is_local(history.asked + slot) for slot in range(q)]
+    spare = alone and is_spare(history.asked) and takes_quadratic(model.space)
+    slots = [spare or is_local(history.asked + slot) for slot in range(q)]
     if not any(slots) or enumerated(model.space) is not None:
         return (None,) * q
-    found = look_nearby(model.space, history, lengthscales(gp, model.space.dim), extra)
+    found = look_nearby(
+        model.space, history, lengthscales(gp, model.space.dim), history.asked + slots.index(True)
+    )
     for term in unresolved:
         F = model.embedding(found.first, torch.ones_like(found.first, dtype=torch.bool))
         found = found.where(term.value(F) == 0.0)

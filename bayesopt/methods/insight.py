@@ -74,8 +74,8 @@ def arm_of(
 ) -> str:
     """Which arm of `propose_gp` has made the next proposal x `(d,)` of a single study.
 
-    "acquisition", "trust region", "quadratic"; "exploration" and "confidence bound" beside pending ones,
-    "draw" by Thompson sampling; "again" whichever it was, where x was told.
+    "acquisition", "trust region", "quadratic", "descent"; "exploration" and "confidence bound" beside
+    pending ones, "draw" by Thompson sampling; "again" whichever it was, where x was told.
     """
     if bool(is_taken(x[None, None], history.X)):
         return "again"
@@ -87,7 +87,7 @@ def arm_of(
         first = nearby.first[0][nearby.preference[0] > 0.0]
         is_first = bool(((first - x).abs().amax(-1) < SAME).any())
         if is_first or is_local(history.asked) or not nearby.region.is_everywhere:
-            return "quadratic" if is_first else "trust region"
+            return nearby.arms[0] if is_first else "trust region"
     if rule == "ucb_pe":
         return "exploration" if is_exploration(history.asked, local) else "confidence bound"
     return "acquisition"

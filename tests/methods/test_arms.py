@@ -13,7 +13,16 @@ import bayesopt.methods.gp
 from bayesopt import Float, Int, Optimizer, Replicates, Space
 from bayesopt.acquisition.maximizer import climbed_columns
 from bayesopt.acquisition.resolution import resolution
-from bayesopt.methods.arms import Arms, Turn, is_extra, is_local, look_nearby, takes_quadratic, trust_region
+from bayesopt.methods.arms import (
+    Arms,
+    Turn,
+    is_extra,
+    is_local,
+    is_spare,
+    look_nearby,
+    takes_quadratic,
+    trust_region,
+)
 from bayesopt.methods.history import History, generator
 from bayesopt.methods.quasi_random import design_size
 from tests.methods.histories import CHOICES, CONDITIONAL, FINITE, MIXED, SMOOTH, history, one, places
@@ -76,7 +85,7 @@ def stories(draw):
 @given(stories(), st.booleans())
 def test_the_fold_is_the_story_told_in_plain_words(story, quadratic):
     X, y, at = story
-    arms = Arms.after(X, y, at, quadratic)
+    arms = Arms.after(X, y, at, quadratic, exact=False)
     side, box, ball, turn, thrives = told_story(X.tolist(), y.tolist(), at.tolist(), quadratic)
     assert (arms.side, arms.turn + 1, arms.quadratic_thrives) == (side, turn, thrives)
     assert arms.box == pytest.approx(box, rel=1e-12) and arms.ball == pytest.approx(ball, rel=1e-12)
@@ -140,7 +149,7 @@ def test_foreign_results_move_the_incumbent_and_teach_nothing_else():
     X = np.random.default_rng(0).random((40, 2))
     y = np.random.default_rng(1).standard_normal(40)
     assert Arms.after(X, y, np.full(40, -1), True) == Arms()
-    others = Arms.after(X, y, np.arange(0, 80, 2), True)  # no local proposal among them
+    others = Arms.after(X, y, np.arange(0, 80, 2), True, exact=False)  # no local proposal among them
     assert replace(others, far=()) == Arms() and len(others.far) == 8
     assert Arms.after(X, y, np.arange(40), True) != Arms()
 
@@ -158,10 +167,40 @@ def test_arms_get_extra_turns_where_only_they_succeed(local, others, expected):
     for step, place in enumerate(sorted(places)):
         y[place] = -1.0 - step
     X = np.random.default_rng(0).random((n, 2))
-    arms = Arms.after(X, y, at, True)
+    arms = Arms.after(X, y, at, True, exact=False)
     assert arms.others_fail == expected
     assert not Arms.after(X, y, at, False).others_fail  # where there can be no quadratic
     assert [arms.make(i) for i in range(8)] == [False, True, expected, True] * 2
+
+
+def test_a_descent_begins_late_where_nothing_is_found_and_ends_when_it_is_stuck():
+    """Improvements by local proposals only; then none at all. It takes seven of eight turns meanwhile."""
+    n, d = 120, 2
+    X, at = np.random.default_rng(0).random((n, d)), np.arange(n)
+    y = np.where(at < 60, -1.0 * (at // 2), 99.0)  # the odd ones are level with the even ones before them
+    stages = [Arms.after(X[:k], y[:k], at[:k], True) for k in range(1, n + 1)]
+    stages = [Arms(), *stages]
+    assert not any(arms.descends for arms in stages[:75])  # until 8 of the others have found nothing
+    begun = next(k for k, arms in enumerate(stages) if arms.descends)
+    assert [stages[begun].make(i) for i in range(9)] == [False, *[True] * 7, False]
+    ended = next(k for k in range(begun, n) if not stages[k].descends)
+    tries = [k for k in range(begun, ended) if is_spare(k)]
+    assert len(tries) == 4
+    again = next(k for k in range(ended, n) if stages[k].descends)
+    assert again == math.ceil(1.5 * (ended - 1))
+    y[tries[-1]] = -100.0  # a step succeeds in time
+    assert Arms.after(X[:ended], y[:ended], at[:ended], True).descends
+    for quadratic, exact in ((False, True), (True, False)):
+        assert not Arms.after(X[:begun], y[:begun], at[:begun], quadratic, exact).descends
+
+
+def test_differences_are_no_failures_of_a_descent():
+    arms = Arms(descends=True)
+    for is_difference, stuck in [(False, 1), (True, 1), (False, 2), (False, 3), (True, 3)]:
+        arms.record_descent(False, is_difference, 50)
+        assert (arms.descends, arms.stuck) == (True, stuck)
+    arms.record_descent(False, False, 50)
+    assert (arms.descends, arms.stuck, arms.rested) == (False, 0, 75.0)
 
 
 def test_failures_of_local_proposals_are_not_successes():
@@ -177,6 +216,7 @@ def test_where_a_polynomial_makes_sense():
     assert not any(map(takes_quadratic, (MIXED, CONDITIONAL, FINITE, CHOICES)))
     assert [is_local(at) for at in range(4)] == [False, True, False, True]
     assert [at for at in range(9) if is_extra(at)] == [2, 6]
+    assert [at for at in range(17) if not is_spare(at)] == [0, 8, 16]
 
 
 # --------------------------------------------------------------------------------------- where they look
@@ -202,14 +242,14 @@ def test_a_trust_region_is_shaped_by_the_lengthscales(device):
 @pytest.mark.parametrize("space", [SMOOTH, MIXED, CONDITIONAL], ids=["smooth", "mixed", "conditional"])
 @pytest.mark.parametrize("foreign", [0, 5])
 @pytest.mark.parametrize("failures", [(), (3, 17)])
-@pytest.mark.parametrize("extra", [False, True])
-def test_a_batch_of_studies_is_its_studies(space, foreign, failures, extra, device):
+@pytest.mark.parametrize("asked", [31, 34])
+def test_a_batch_of_studies_is_its_studies(space, foreign, failures, asked, device):
     h = history(space, device, n=30, pending=0, foreign=foreign, failures=failures)
     scales = torch.rand(3, space.dim, generator=generator(0), dtype=torch.float64).to(device) + 0.1
-    together = look_nearby(space, h, scales, extra)
+    together = look_nearby(space, h, scales, asked)
     assert together.first.shape == (3, int(space is SMOOTH), space.dim)
     for i in range(3):
-        alone = look_nearby(space, one(h, i), scales[i : i + 1], extra)
+        alone = look_nearby(space, one(h, i), scales[i : i + 1], asked)
         for name in ("lower", "upper"):
             a, b = (getattr(nearby.region, name) for nearby in (together, alone))
             torch.testing.assert_close(a[i : i + 1], b)
@@ -223,7 +263,7 @@ def test_the_quadratic_is_believed_where_the_function_is_one(device):
     active, scales = torch.ones_like(X, dtype=torch.bool), torch.ones(1, 3, dtype=X.dtype, device=device)
 
     def nearby(y, at):
-        return look_nearby(SMOOTH, History(X, active, y, X[:, :0], active[:, :0], (0,), 31, at), scales)
+        return look_nearby(SMOOTH, History(X, active, y, X[:, :0], active[:, :0], (0,), 31, at), scales, 31)
 
     bowl = (X - 0.4).square().sum(-1)
     found = nearby(bowl, places(30, 30))
@@ -250,11 +290,11 @@ def test_an_extra_proposal_is_the_quadratics_while_it_thrives(device):
     for values, thrives in ((y, True), (y.flip(-1), False)):
         h = History(X, active, values.to(device), X[:, :0], active[:, :0], (0,), 42, places(40, 0))
         arms = Arms.after(X[0].cpu().numpy(), values[0].numpy(), h.at[0].numpy(), True)
-        extra = look_nearby(SMOOTH, h, scales, extra=True)
+        extra = look_nearby(SMOOTH, h, scales, 42)
         assert (extra.region.lower == 0.0).all() and (extra.region.upper == 1.0).all()
         assert arms.quadratic_thrives == thrives
         assert thrives or float(extra.preference) == -math.inf
-        local = look_nearby(SMOOTH, h, scales)
+        local = look_nearby(SMOOTH, h, scales, 41)
         assert not thrives or torch.equal(extra.preference, local.preference)
 
 
@@ -285,8 +325,8 @@ def test_every_other_proposal_is_a_local_one(space, seen):
     for i in range(30):
         seen.clear()
         config = opt.ask()
-        extra = is_extra(i) and takes_quadratic(space)
-        assert bool(seen) == ((is_local(i) or extra) and i >= design_size(space))
+        spare = is_spare(i) and takes_quadratic(space)
+        assert bool(seen) == ((is_local(i) or spare) and i >= design_size(space))
         for nearby in seen:
             x = space.encode([config])[0][None]
             kinds.append(bool(nearby.first.shape[1]) and bool(nearby.preference[0, 0] > 0))
