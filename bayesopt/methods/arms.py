@@ -33,7 +33,7 @@ from bayesopt.methods.descent import Differences, descend
 from bayesopt.methods.history import History
 from bayesopt.rows import take
 from bayesopt.space import Space
-from bayesopt.surrogates.prefixes import LARGEST_FIT
+from bayesopt.surrogates.model import LARGEST_FIT
 from bayesopt.surrogates.quadratic import Quadratic, is_determined
 
 Array = NDArray[Any]

@@ -214,9 +214,10 @@ def _shares(step: Array, V: Array) -> Array:
 
 
 def _share(step: Array, slope: float, V: Array, excess: Array) -> float:
-    """How far to go along the step, after points at offsets `V (m, d)` were `excess (m,)` above the base, or failed.
+    """How far to go along the step, after points at offsets `V (m, d)` were `excess (m,)` above the base.
 
-    To the minimiser of the parabola through the last one, as Nocedal & Wright, eq. (3.57), within limits.
+    To the minimiser of the parabola through the last one, as Nocedal & Wright, eq. (3.57), within limits; as
+    short as allowed after one that failed, which has no excess.
     """
     share = 1.0
     for at, above in zip(_shares(step, V), excess, strict=True):
