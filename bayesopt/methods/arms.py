@@ -62,9 +62,11 @@ _WINDOW, _THRIVING = 6, 2
 #: extra turns where the others had none.
 _LOOKED_BACK, _ENOUGH = 8, 2
 
-#: Results per dimension before a descent, steps of it without an improvement that end it, and how much longer
-#: the history must be for the next one.
-_LATE, _PATIENCE, _REST = 20, 4, 1.5
+#: Results per dimension before a descent, and steps of it without an improvement that end it.
+_LATE, _PATIENCE = 20, 4
+
+#: How much longer the history must be for another one, after one that got on, and after one that did not.
+_REST, _LONG_REST = 1.1, 1.5
 
 #: Columns beyond which a descent takes too many evaluations a step.
 _MOST_COLUMNS = 50
@@ -121,8 +123,8 @@ class Arms:
 
     turn: who makes the next local proposal; recent: whether the quadratic succeeded with the last ones.
     near, far: whether the last local proposals succeeded, and the last others where there may be a quadratic.
-    descends: whether a descent is under way; stuck: its steps in a row that did not succeed; rested: when
-    there may be another one.
+    descends: whether a descent is under way; fell: whether it has succeeded; stuck: its steps in a row that
+    did not; rested: when there may be another one.
     """
 
     side: float = _SIDE
@@ -135,6 +137,7 @@ class Arms:
     near: tuple[bool, ...] = ()
     far: tuple[bool, ...] = ()
     descends: bool = False
+    fell: bool = False
     stuck: int = 0
     rested: float = 0.0
 
@@ -197,9 +200,11 @@ class Arms:
 
     def record_descent(self, improved: bool, is_difference: bool, known: int) -> None:
         """A difference of the descent, or a step, was told when `known` results had been."""
+        self.fell |= improved and not is_difference
         self.stuck = 0 if improved else self.stuck + (not is_difference)
         if self.stuck == _PATIENCE:
-            self.descends, self.stuck, self.rested = False, 0, _REST * known
+            self.rested = (_REST if self.fell else _LONG_REST) * known
+            self.descends, self.fell, self.stuck = False, False, 0
 
     def record(self, improved: bool) -> None:
         """Whose turn it was found something better than anything before, or did not."""

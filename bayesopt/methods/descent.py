@@ -9,7 +9,7 @@ differences are there, and how far along its step has been searched, is read off
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-#: Differences of a coordinate: the square roots of the precisions of outcomes in double and in single.
-WIDTHS = (2.0**-26, 2.0**-12)
+#: Differences of a coordinate. Outcomes in double: hardly more than makes a configuration another one, since
+#: what is not linear is the larger error on ill-conditioned functions. In single: the root of their precision.
+WIDTHS = (2.0**-29, 2.0**-12)
 
 #: How much a difference may be off by rounding, and a point off a line, relatively.
 _ROUNDED, _ON_LINE = 1e-3, 1e-6
@@ -38,6 +39,21 @@ _SHORTER, _LONGER, _SHORTEST = 0.1, 0.5, 1e-3
 
 #: Least curvature in a direction over the largest.
 _LEAST_CURVATURE = 1e-8
+
+
+class Slopes(NamedTuple):
+    """What the differences of a base tell: slopes `(d,)` over changes of its coordinates, `widths (d,)`.
+
+    last: the place of the last one in the history.
+    """
+
+    slopes: Array
+    widths: Array
+    last: int
+
+    def gradient(self, H: Array) -> Array:
+        """To second order: for a stiff direction that error is all that there is of the others' slopes."""
+        return self.slopes - 0.5 * self.widths * np.diagonal(H)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,17 +83,18 @@ class Differences:
                 of[i], axis[i] = j, k
         return cls(of, axis)
 
-    def gradients(self, X: Array, y: Array) -> dict[int, tuple[Array, int]]:
-        """Of the bases whose d differences succeeded, in that order; and which of these was the last."""
+    def slopes(self, X: Array, y: Array) -> dict[int, Slopes]:
+        """Of the bases whose d differences succeeded, in that order."""
         found: dict[int, dict[int, int]] = {}
-        complete: dict[int, tuple[Array, int]] = {}
+        complete: dict[int, Slopes] = {}
         for i in np.flatnonzero((self.of >= 0) & np.isfinite(y)).tolist():
             base = int(self.of[i])
             along = found.setdefault(base, {})
             along[int(self.axis[i])] = i
             if len(along) == X.shape[1] and base not in complete:
                 at = [along[k] for k in range(X.shape[1])]
-                complete[base] = (y[at] - y[base]) / (np.diagonal(X[at]) - X[base]), i
+                widths = np.diagonal(X[at]) - X[base]
+                complete[base] = Slopes((y[at] - y[base]) / widths, widths, i)
         return complete
 
 
@@ -93,13 +110,14 @@ def descend(X: Array, y: Array, pending: Array) -> Array | None:
     missing = set(range(X.shape[1])) - set(differences.axis[differences.of == base].tolist())
     if missing:
         return _difference(X[base], min(missing), _width(y))
-    gradients = told.gradients(X, y)
-    if base not in gradients:
+    slopes = told.slopes(X, y)
+    if base not in slopes:
         return None  # still to be told, or failed
-    gradient, last = gradients[base]
+    last = slopes[base].last
     try:
         with np.errstate(all="ignore"):
-            step = _newton_step(gradient, _curvature(X, y, bases, gradients, base), X[base])
+            gradient, H = _derivatives(X, y, bases, slopes, base)
+            step = _newton_step(gradient, H, X[base])
     except np.linalg.LinAlgError:
         return None  # the differences vanish, or overflow
     if not gradient @ step < 0.0:
@@ -124,24 +142,25 @@ def _difference(x: Array, axis: int, width: float) -> Array:
     return x
 
 
-def _curvature(X: Array, y: Array, bases: Array, gradients: dict[int, tuple[Array, int]], base: int) -> Array:
-    """The Hessian `(d, d)` at the base, made positive: of the bases up to it, one after the other."""
-    order = list(gradients)
+def _derivatives(
+    X: Array, y: Array, bases: Array, slopes: dict[int, Slopes], base: int
+) -> tuple[Array, Array]:
+    """The gradient `(d,)` and the Hessian, made positive, at the base: of those before it, one by one."""
+    order = list(slopes)
     order = order[: order.index(base) + 1]
-    first, _ = gradients[order[max(0, len(order) - _BASES)]]
-    H: Array = np.eye(X.shape[1]) * np.linalg.norm(first) / _FIRST_STEP
-    for place in range(max(0, len(order) - _BASES), len(order)):
+    first = max(0, len(order) - _BASES)
+    H: Array = np.eye(X.shape[1]) * np.linalg.norm(slopes[order[first]].slopes) / _FIRST_STEP
+    for place in range(first, len(order)):
         k = order[place]
-        gradient, last = gradients[k]
         earlier = order[max(0, place - X.shape[1] - _SECANTS) : place]
         S = X[earlier] - X[k]
-        Y = np.array([gradients[j][0] for j in earlier]).reshape(S.shape) - gradient
-        others = bases[(bases < last) & (bases != k)]
+        Y = np.array([slopes[j].slopes for j in earlier]).reshape(S.shape) - slopes[k].slopes
+        others = bases[(bases < slopes[k].last) & (bases != k)]
         V = X[others] - X[k]
-        excess = y[others] - y[k] - V @ gradient
         for _ in range(_PASSES):
+            excess = y[others] - y[k] - V @ slopes[k].gradient(H)
             H = _positive(_fitted(H, S, Y, V, excess))
-    return H
+    return slopes[base].gradient(H), H
 
 
 def _fitted(H: Array, S: Array, Y: Array, V: Array, excess: Array) -> Array:
