@@ -230,10 +230,11 @@ class Arms:
         self.side = self.side if self.side >= _LEAST_SIDE else _SIDE
 
 
-def look_nearby(space: Space, history: History, lengthscales: Tensor, at: int) -> Nearby:
+def look_nearby(space: Space, history: History, lengthscales: Tensor, at: int, alone: bool = True) -> Nearby:
     """The local arms of b studies, each with the same number > 0 of successes, after `at` other proposals.
 
-    Where they do not make it, the whole box, and first the quadratic's, if that thrives.
+    Where they do not make it, the whole box, and first the quadratic's, if that thrives. A descent goes step
+    by step: it is for a proposal `alone`, with no other one beside it and nothing pending.
     """
     X, y = history.X, history.y
     quadratic = takes_quadratic(space)
@@ -247,7 +248,7 @@ def look_nearby(space: Space, history: History, lengthscales: Tensor, at: int) -
         region = region.where(put(torch.tensor([arm.make(at) for arm in arms]), X.device))
     if not quadratic or not is_determined(history.succeeded.shape[1], space.dim):
         return Nearby(region, X[:, :0], y[:, :0])
-    descending = [i for i, arm in enumerate(arms) if arm.descends and arm.make(at)]
+    descending = [i for i, arm in enumerate(arms) if alone and arm.descends and arm.make(at)]
     speakers = [i for i, arm in enumerate(arms) if arm.speak(at) and i not in descending]
     good = take(X, history.succeeded), take(y, history.succeeded)
     point, believed = _by_quadratic(arms, speakers, *good, history.X_pending)

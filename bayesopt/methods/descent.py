@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 #: Differences of a coordinate. Outcomes in double: hardly more than makes a configuration another one, since
-#: what is not linear is the larger error on ill-conditioned functions. In single: the root of their precision.
+#: what is not linear is the larger error on ill-conditioned functions. Single: the root of their precision.
 WIDTHS = (2.0**-29, 2.0**-12)
 
 #: How much a difference may be off by rounding, and a point off a line, relatively.

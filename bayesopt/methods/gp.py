@@ -185,13 +185,12 @@ def _nearby(
     slots = [spare or is_local(history.asked + slot) for slot in range(q)]
     if not any(slots) or enumerated(model.space) is not None:
         return (None,) * q
-    found = look_nearby(
-        model.space, history, lengthscales(gp, model.space.dim), history.asked + slots.index(True)
-    )
+    first = slots.index(True)
+    scales = lengthscales(gp, model.space.dim)
+    found = look_nearby(model.space, history, scales, history.asked + first, alone)
     for term in unresolved:
         F = model.embedding(found.first, torch.ones_like(found.first, dtype=torch.bool))
         found = found.where(term.value(F) == 0.0)
-    first = slots.index(True)
     each = (found if slot == first else found.without_first() for slot in range(q))
     return tuple(nearby if is_there else None for nearby, is_there in zip(each, slots, strict=True))
 
