@@ -868,7 +868,7 @@ class Optimizer:
             torch.from_numpy(told.at)[None],
             self._tensor(told.std) if self._has_std() else None,
             self._may_repeat(),
-            self._tensor(self._results.ranking),
+            self._tensor(self._results.ranking) if self._method_now() == "tpe" else None,
         )
 
     def _place(self, q: int = 1, studies: int = 1) -> Placement:
