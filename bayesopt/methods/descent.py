@@ -24,6 +24,9 @@ WIDTHS = (2.0**-29, 2.0**-12)
 #: How much a difference may be off by rounding, and a point off a line, relatively.
 _ROUNDED, _ON_LINE = 1e-3, 1e-6
 
+#: Slope, in ranges of the outcomes across the space, that no smooth function has: outcomes are rough.
+_STEEPEST = 1e4
+
 #: Gradients that tell the curvature, besides d of them; bases that it is followed along, passes over the
 #: equations at each.
 _SECANTS, _BASES, _PASSES = 2, 6, 2
@@ -107,6 +110,9 @@ def descend(X: Array, y: Array, pending: Array) -> Array | None:
     told = Differences(differences.of[: len(X)], differences.axis[: len(X)])
     bases = np.flatnonzero((told.of < 0) & np.isfinite(y))
     base = int(bases[y[bases].argmin()])
+    mine = np.flatnonzero(told.of == base)
+    if _is_rough(X[mine] - X[base], y[mine] - y[base], float(np.ptp(y[np.isfinite(y)]))):
+        return None
     missing = set(range(X.shape[1])) - set(differences.axis[differences.of == base].tolist())
     if missing:
         return _difference(X[base], min(missing), _width(y))
@@ -127,6 +133,11 @@ def descend(X: Array, y: Array, pending: Array) -> Array | None:
     share = _share(step, float(gradient @ step), X[later] - X[base], y[later] - y[base])
     waits = np.any(_shares(step, pending - X[base]) > 0.0)
     return None if waits or share < _SHORTEST else np.clip(X[base] + share * step, 0.0, 1.0)
+
+
+def _is_rough(changes: Array, differences: Array, spread: float) -> bool:
+    """Whether differences `(k,)` at changes of place `(k, d)` are chance, where outcomes are so far apart."""
+    return bool((np.abs(differences) > _STEEPEST * spread * np.abs(changes).max(-1, initial=0.0)).any())
 
 
 def _width(y: Array) -> float:

@@ -105,7 +105,7 @@ def test_first_the_differences_then_a_step():
         for axis, sign in ((0, -1), (1, 1), (2, -1)):
             x = descend(Z, y, np.zeros((0, 3)))
             np.testing.assert_allclose(x - X[0], sign * width * np.eye(3)[axis], rtol=0, atol=1e-15)
-            Z, y = np.concatenate([Z, [x]]), np.append(y, -1.0 + 2.0**-10 * sign * round(1.0 + axis))
+            Z, y = np.concatenate([Z, [x]]), np.append(y, -1.0 + 2.0 * sign * width * (1.0 + axis))
         x = descend(Z, y, np.zeros((0, 3)))
         assert Differences.among(np.concatenate([Z, [x]])).of[-1] == -1
 
@@ -202,6 +202,12 @@ def test_a_bent_valley_is_followed_to_its_end(d, evaluations):
 def test_it_ends_quietly_where_there_is_nothing_to_descend(f):
     X, _ = descent(f, start(2), 300)
     assert len(X) < 310
+
+
+def test_rough_outcomes_cost_one_difference():
+    """What looks like a slope there is chance: a training may be exactly repeatable and still be chaotic."""
+    X, _ = descent(lambda x: float(x @ x) + 1e-3 * math.sin(1e12 * x.sum()), start(3), 20)
+    assert len(X) == 11 and Differences.among(X).of[-1] >= 0
 
 
 # ---------------------------------------------------------------------------------------------- by default
