@@ -95,7 +95,10 @@ def fit_surrogate(
             F, z = take(F, index), take(z, index)
             variance = None if variance is None else take(variance, index)
         return GaussianProcess.of(model.kernel, warm.theta, F, z, variance)
-    return GaussianProcess.of(model.kernel, _fit_all(model, F, z, variance, warm).theta, F, z, variance)
+    optimum = _fit_all(model, F, z, variance, warm)
+    if (n, False) in rungs(n + 1, model.largest):  # a later ask starts from it
+        cache.put("outcomes", n, optimum)
+    return GaussianProcess.of(model.kernel, optimum.theta, F, z, variance)
 
 
 def _variance(y: Tensor, std: Tensor | None) -> Tensor | None:
@@ -145,9 +148,7 @@ def _fit_prefix(
 ) -> Optimum:
     """From the warm start; if cold, the best of that and the starts of the prior after a heat."""
     z, variance = half_rank(y), _variance(y, std)
-    if warm is None:
-        return fit_hyperparameters(F, z, model.kernel, model.priors, known=variance)
-    if cold:
+    if warm is not None and cold:
         starts = torch.cat([warm.theta[:, None], model.priors.starts.expand(len(F), -1, -1)], 1)
         warm = fit_hyperparameters(F, z, model.kernel, model.priors, starts, None, HEAT, variance)
-    return fit_hyperparameters(F, z, model.kernel, model.priors, None, warm, known=variance)
+    return _fit_all(model, F, z, variance, warm)
