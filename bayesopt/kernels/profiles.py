@@ -22,7 +22,7 @@ TINY = 1e-18
 
 def _root_(r2: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """`t = sqrt(scale r2) / ln 2` and `2^-t`; r2 is overwritten by `t^2`."""
-    t2 = r2.mul_(scale * _PER_LN2_2).clamp_min_(TINY)
+    t2 = r2.mul_(scale * _PER_LN2_2).clamp_min_(TINY * _PER_LN2_2)
     t = t2.rsqrt().mul_(t2)
     return t, t.neg().exp2_()
 
