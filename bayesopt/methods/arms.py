@@ -142,21 +142,21 @@ class Arms:
     rested: float = 0.0
 
     @classmethod
-    def after(cls, X: Array, y: Array, at: Array, quadratic: bool, exact: bool = True) -> "Arms":
+    def after(
+        cls, X: Array, y: Array, at: Array, quadratic: bool, differences: Differences | None = None
+    ) -> "Arms":
         """What the local proposals among the told `X (n, d)`, `y (n,)`, asked `at (n,)`, have taught.
 
         Which of two arms made a proposal at the turn of the box, where the quadratic may not have been
-        believed, is told from its distance to the incumbent. A descent is for outcomes that are `exact`; all
-        distances of a long history are too many to look for its differences.
+        believed, is told from its distance to the incumbent; what a descent has done, from the differences
+        among X. They are None where there is to be none.
         """
         arms, d = cls(), X.shape[-1]
-        may_descend = quadratic and exact and d <= _MOST_COLUMNS and _LATE * d <= len(X) <= LARGEST_FIT
-        is_difference = Differences.among(X).of >= 0 if may_descend else np.zeros(len(X), dtype=bool)
         incumbent, best, known = X[0], math.inf, 0
         for i, (value, place) in enumerate(zip(y.tolist(), at.tolist(), strict=True)):
             counts = known >= 2 * d and place >= 0
-            if counts and arms.descends and arms.make(place):
-                arms.record_descent(value < best, bool(is_difference[i]), known)
+            if counts and differences is not None and arms.descends and arms.make(place):
+                arms.record_descent(value < best, differences.of[i] >= 0, known)
             elif counts and arms.make(place):
                 by_model = quadratic and is_determined(known, d) and arms.turn is not Turn.REGION
                 if arms.turn is Turn.BOX:
@@ -172,7 +172,8 @@ class Arms:
             known += value == value
             if value < best:
                 incumbent, best = X[i], value
-            arms.descends |= may_descend and arms.nothing_far and known >= max(_LATE * d, arms.rested)
+            may_descend = differences is not None and arms.nothing_far
+            arms.descends |= may_descend and known >= max(_LATE * d, arms.rested)
         return arms
 
     @property
@@ -238,8 +239,12 @@ def look_nearby(space: Space, history: History, lengthscales: Tensor, at: int, a
     """
     X, y = history.X, history.y
     quadratic = takes_quadratic(space)
-    told = zip(*(t.numpy() for t in (history.home.X, history.home.y, history.at)), strict=True)
-    arms = [Arms.after(X_i, y_i, asked, quadratic, not history.noisy) for X_i, y_i, asked in told]
+    told = list(zip(*(t.numpy() for t in (history.home.X, history.home.y, history.at)), strict=True))
+    differences = [_differences(X_i, quadratic and not history.noisy) for X_i, _, _ in told]
+    arms = [
+        Arms.after(X_i, y_i, asked, quadratic, among)
+        for (X_i, y_i, asked), among in zip(told, differences, strict=True)
+    ]
     finite = y.nan_to_num(nan=torch.inf)
     incumbent = take(X, finite.argmin(-1, keepdim=True))[:, 0]
     side = _numbers([arm.side for arm in arms], X)
@@ -248,17 +253,32 @@ def look_nearby(space: Space, history: History, lengthscales: Tensor, at: int, a
         region = region.where(put(torch.tensor([arm.make(at) for arm in arms]), X.device))
     if not quadratic or not is_determined(history.succeeded.shape[1], space.dim):
         return Nearby(region, X[:, :0], y[:, :0])
-    descending = [i for i, arm in enumerate(arms) if alone and arm.descends and arm.make(at)]
+    descending = {
+        i: among
+        for i, (arm, among) in enumerate(zip(arms, differences, strict=True))
+        if alone and among is not None and arm.descends and arm.make(at)
+    }
     speakers = [i for i, arm in enumerate(arms) if arm.speak(at) and i not in descending]
     good = take(X, history.succeeded), take(y, history.succeeded)
     point, believed = _by_quadratic(arms, speakers, *good, history.X_pending)
-    for i in descending:
-        found = descend(*(t[i].numpy() for t in (history.home.X, history.home.y, history.home.X_pending)))
+    for i, among in descending.items():
+        X_i, y_i, _ = told[i]
+        found = descend(X_i, y_i, among)
         if found is not None:
             point[i], believed[i] = put(torch.from_numpy(found), X.device), True
     preference = torch.full_like(side, _FIRST).masked_fill(~believed, -torch.inf)
     names = tuple("descent" if i in descending else "quadratic" for i in range(len(arms)))
     return Nearby(region, space.snap(point.unsqueeze(1))[0], preference.unsqueeze(1), names)
+
+
+def _differences(X: Array, may_descend: bool) -> Differences | None:
+    """Those among the points `(n, d)` of a study; None where there is to be no descent.
+
+    All distances of a long history are too many.
+    """
+    n, d = X.shape
+    due = may_descend and d <= _MOST_COLUMNS and _LATE * d <= n <= LARGEST_FIT
+    return Differences.among(X) if due else None
 
 
 def _by_quadratic(

@@ -101,24 +101,24 @@ class Differences:
         return complete
 
 
-def descend(X: Array, y: Array, pending: Array) -> Array | None:
+def descend(X: Array, y: Array, differences: Differences) -> Array | None:
     """The next difference, or the next point along the step from the best base; None for nothing to do.
 
-    Args: X: encoded `(n, d)` in the order of asking, y: outcomes `(n,)`, nan for a failure; pending `(k, d)`.
+    Args:
+        X: encoded `(n, d)` in the order of asking; y: outcomes `(n,)`, nan for a failure.
+        differences: `Differences.among(X)`.
     """
-    differences = Differences.among(np.concatenate([X, pending]))
-    told = Differences(differences.of[: len(X)], differences.axis[: len(X)])
-    bases = np.flatnonzero((told.of < 0) & np.isfinite(y))
+    bases = np.flatnonzero((differences.of < 0) & np.isfinite(y))
     base = int(bases[y[bases].argmin()])
-    mine = np.flatnonzero(told.of == base)
+    mine = np.flatnonzero(differences.of == base)
     if _is_rough(X[mine] - X[base], y[mine] - y[base], float(np.ptp(y[np.isfinite(y)]))):
         return None
-    missing = set(range(X.shape[1])) - set(differences.axis[differences.of == base].tolist())
+    missing = set(range(X.shape[1])) - set(differences.axis[mine].tolist())
     if missing:
         return _difference(X[base], min(missing), _width(y))
-    slopes = told.slopes(X, y)
+    slopes = differences.slopes(X, y)
     if base not in slopes:
-        return None  # still to be told, or failed
+        return None  # one of them failed
     last = slopes[base].last
     try:
         with np.errstate(all="ignore"):
@@ -128,11 +128,10 @@ def descend(X: Array, y: Array, pending: Array) -> Array | None:
         return None  # the differences vanish, or overflow
     if not gradient @ step < 0.0:
         return None
-    later = np.flatnonzero(told.of < 0)
+    later = np.flatnonzero(differences.of < 0)
     later = later[later > last]
     share = _share(step, float(gradient @ step), X[later] - X[base], y[later] - y[base])
-    waits = np.any(_shares(step, pending - X[base]) > 0.0)
-    return None if waits or share < _SHORTEST else np.clip(X[base] + share * step, 0.0, 1.0)
+    return None if share < _SHORTEST else np.clip(X[base] + share * step, 0.0, 1.0)
 
 
 def _is_rough(changes: Array, differences: Array, spread: float) -> bool:

@@ -16,6 +16,7 @@ from bayesopt.acquisition.resolution import resolution
 from bayesopt.methods.arms import (
     Arms,
     Turn,
+    _differences,
     is_extra,
     is_local,
     is_spare,
@@ -85,7 +86,7 @@ def stories(draw):
 @given(stories(), st.booleans())
 def test_the_fold_is_the_story_told_in_plain_words(story, quadratic):
     X, y, at = story
-    arms = Arms.after(X, y, at, quadratic, exact=False)
+    arms = Arms.after(X, y, at, quadratic)
     side, box, ball, turn, thrives = told_story(X.tolist(), y.tolist(), at.tolist(), quadratic)
     assert (arms.side, arms.turn + 1, arms.quadratic_thrives) == (side, turn, thrives)
     assert arms.box == pytest.approx(box, rel=1e-12) and arms.ball == pytest.approx(ball, rel=1e-12)
@@ -149,7 +150,7 @@ def test_foreign_results_move_the_incumbent_and_teach_nothing_else():
     X = np.random.default_rng(0).random((40, 2))
     y = np.random.default_rng(1).standard_normal(40)
     assert Arms.after(X, y, np.full(40, -1), True) == Arms()
-    others = Arms.after(X, y, np.arange(0, 80, 2), True, exact=False)  # no local proposal among them
+    others = Arms.after(X, y, np.arange(0, 80, 2), True)  # no local proposal among them
     assert replace(others, far=()) == Arms() and len(others.far) == 8
     assert Arms.after(X, y, np.arange(40), True) != Arms()
 
@@ -167,7 +168,7 @@ def test_arms_get_extra_turns_where_only_they_succeed(local, others, expected):
     for step, place in enumerate(sorted(places)):
         y[place] = -1.0 - step
     X = np.random.default_rng(0).random((n, 2))
-    arms = Arms.after(X, y, at, True, exact=False)
+    arms = Arms.after(X, y, at, True)
     assert arms.others_fail == expected
     assert not Arms.after(X, y, at, False).others_fail  # where there can be no quadratic
     assert [arms.make(i) for i in range(8)] == [False, True, expected, True] * 2
@@ -178,7 +179,11 @@ def test_a_descent_begins_late_where_nothing_is_found_and_ends_when_it_is_stuck(
     n, d = 120, 2
     X, at = np.random.default_rng(0).random((n, d)), np.arange(n)
     y = np.where(at < 60, -1.0 * (at // 2), 99.0)  # the odd ones are level with the even ones before them
-    stages = [Arms.after(X[:k], y[:k], at[:k], True) for k in range(1, n + 1)]
+
+    def after(k, quadratic=True, noisy=False):
+        return Arms.after(X[:k], y[:k], at[:k], quadratic, _differences(X[:k], quadratic and not noisy))
+
+    stages = [after(k) for k in range(1, n + 1)]
     stages = [Arms(), *stages]
     assert not any(arms.descends for arms in stages[:75])  # until 8 of the others have found nothing
     begun = next(k for k, arms in enumerate(stages) if arms.descends)
@@ -189,9 +194,9 @@ def test_a_descent_begins_late_where_nothing_is_found_and_ends_when_it_is_stuck(
     again = next(k for k in range(ended, n) if stages[k].descends)
     assert again == math.ceil(1.5 * (ended - 1))
     y[tries[-1]] = -100.0  # a step succeeds in time
-    assert Arms.after(X[:ended], y[:ended], at[:ended], True).descends
-    for quadratic, exact in ((False, True), (True, False)):
-        assert not Arms.after(X[:begun], y[:begun], at[:begun], quadratic, exact).descends
+    assert after(ended).descends
+    for quadratic, noisy in ((False, False), (True, True)):
+        assert not after(begun, quadratic, noisy).descends
 
 
 def test_differences_are_no_failures_of_a_descent():

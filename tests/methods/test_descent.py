@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from bayesopt import Float, Optimizer, Space
 from bayesopt.methods.descent import WIDTHS, Differences, _fitted, _newton_step, descend
 
-NOTHING = np.zeros((0, 1))
+
+def proposal(X, y):
+    return descend(X, y, Differences.among(X))
 
 
 def ellipsoid(d, condition, seed=0):
@@ -32,7 +34,7 @@ def descent(f, X, evaluations):
     X = [np.asarray(x) for x in X]
     y = [f(x) for x in X]
     for _ in range(evaluations):
-        x = descend(np.array(X), np.array(y), NOTHING.reshape(0, 1).repeat(len(X[0]), 1))
+        x = proposal(np.array(X), np.array(y))
         if x is None:
             break
         assert (x >= 0.0).all() and (x <= 1.0).all()
@@ -103,24 +105,11 @@ def test_first_the_differences_then_a_step():
         values = [-1.0, *(float(rounded(f(x))) for x in X[1:])]
         Z, y = X, np.array(values)
         for axis, sign in ((0, -1), (1, 1), (2, -1)):
-            x = descend(Z, y, np.zeros((0, 3)))
+            x = proposal(Z, y)
             np.testing.assert_allclose(x - X[0], sign * width * np.eye(3)[axis], rtol=0, atol=1e-15)
             Z, y = np.concatenate([Z, [x]]), np.append(y, -1.0 + 2.0 * sign * width * (1.0 + axis))
-        x = descend(Z, y, np.zeros((0, 3)))
+        x = proposal(Z, y)
         assert Differences.among(np.concatenate([Z, [x]])).of[-1] == -1
-
-
-def test_what_is_pending_is_not_asked_again():
-    f, *_ = ellipsoid(2, 10.0)
-    X = start(2)
-    y = np.array([f(x) for x in X])
-    pending = np.zeros((0, 2))
-    for _ in range(2):
-        pending = np.concatenate([pending, [descend(X, y, pending)]])
-    assert (pending[0] != pending[1]).all() and descend(X, y, pending) is None
-    X, y = np.concatenate([X, pending]), np.append(y, [f(x) for x in pending])
-    step = descend(X, y, np.zeros((0, 2)))
-    assert step is not None and descend(X, y, step[None]) is None
 
 
 # -------------------------------------------------------------------------------------------------- steps
@@ -161,7 +150,7 @@ def test_a_step_that_failed_is_shortened_along_its_line():
     f, *_ = ellipsoid(3, 10.0)
     X, y = descent(f, start(3), 3)
     base, steps = X[:10][y[:10].argmin()], []
-    while (x := descend(X, y, np.zeros((0, 3)))) is not None:
+    while (x := proposal(X, y)) is not None:
         steps.append(x - base)
         X, y = np.concatenate([X, [x]]), np.append(y, 2.0 * y[:10].max() if len(steps) != 2 else math.nan)
     lengths = np.linalg.norm(steps, axis=1)
@@ -221,3 +210,21 @@ def test_the_default_method_gets_to_the_end_of_a_bent_valley():
         config = opt.ask()
         opt.tell(config, rosenbrock(list(config.values())))
     assert opt.best.value < 1e-8 and {"acquisition", "quadratic", "trust region", "descent"} <= arms
+
+
+def test_what_is_pending_is_not_asked_again():
+    """Neither a difference nor a step: beside a pending one a descent is silent, and then it goes on."""
+    opt = Optimizer(Space({f"x{j}": Float(0.0, 1.0) for j in range(2)}), seed=0)
+    kinds = set()
+    for _ in range(60):
+        config = opt.ask()
+        opt.tell(config, rosenbrock(list(config.values())))
+        if opt.explain().arm == "descent":
+            first = opt.ask()
+            X = np.array([list(trial.config.values()) for trial in opt.trials] + [list(first.values())])
+            kinds.add(Differences.among(X).of[-1] >= 0)
+            assert opt.explain().arm != "descent"
+            assert opt.ask() != first
+            opt.forget(opt.pending[1:])
+            opt.tell(first, rosenbrock(list(first.values())))
+    assert kinds == {True, False}
