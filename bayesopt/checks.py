@@ -77,16 +77,12 @@ def checked_deterministic(deterministic: object) -> bool | None:
 
 def checked_seed(seed: object) -> int:
     """An integer >= 0; ValueError if it is none."""
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or int(seed) < 0:
-        raise ValueError(f"seed must be an integer >= 0, got {seed!r}")
-    return int(seed)
+    return _integer(seed, 0, "seed must be an integer >= 0")
 
 
 def checked_count(q: object) -> int:
     """A number of configurations to ask for; ValueError if it is none."""
-    if isinstance(q, bool) or not isinstance(q, numbers.Integral) or int(q) < 1:
-        raise ValueError(f"ask expects a number of configurations >= 1, got {q!r}")
-    return int(q)
+    return _integer(q, 1, "ask expects a number of configurations >= 1")
 
 
 def checked_tolerance(tolerance: object) -> float:
@@ -99,9 +95,13 @@ def checked_tolerance(tolerance: object) -> float:
 
 def checked_age(age: object) -> int:
     """An integer >= 1; ValueError if it is none."""
-    if isinstance(age, bool) or not isinstance(age, numbers.Integral) or int(age) < 1:
-        raise ValueError(f"max_pending_age must be an integer >= 1, or None, got {age!r}")
-    return int(age)
+    return _integer(age, 1, "max_pending_age must be an integer >= 1, or None")
+
+
+def _integer(value: object, least: int, expected: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < least:
+        raise ValueError(f"{expected}, got {value!r}")
+    return int(value)
 
 
 def one_of(name: str, value: object, allowed: tuple[str, ...]) -> str:

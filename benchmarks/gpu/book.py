@@ -137,6 +137,14 @@ def peak_bytes(call: Callable[[], object], device: torch.device) -> float:
     return float(torch.cuda.max_memory_allocated(device) - before)
 
 
+def beside(rows: list[Values], seconds: list[list[float]]) -> list[list[object]]:
+    """Lines of a table of asks: n, d, the milliseconds of two versions, and the ratio."""
+    return [
+        [row["n"], row["d"], *(1e3 * s for s in pair), f"{number(pair[0] / pair[1])}x"]
+        for row, pair in zip(rows, seconds, strict=True)
+    ]
+
+
 def randn(*shape: int, device: torch.device) -> torch.Tensor:
     """Standard normal float64, always the same."""
     generator = torch.Generator(device=device).manual_seed(0)

@@ -9,7 +9,7 @@ import torch
 
 from bayesopt.kernels import Stationary, fused
 from benchmarks.gpu.asks import Ours, Results
-from benchmarks.gpu.book import Book, Setup, Values, randn, seconds_of, verdict
+from benchmarks.gpu.book import Book, Setup, Values, beside, randn, seconds_of, verdict
 from benchmarks.report import Table, number, progress
 
 PART, ASK = "fused", "fused ask"
@@ -99,15 +99,11 @@ def _ask_table(rows: list[Values], alone: float | None) -> list[Table]:
     if not rows:
         return []
     medians = [[float(np.median(row["seconds"][v])) for v in VERSIONS] for row in rows]
-    lines = [
-        [row["n"], row["d"], *(1e3 * m for m in pair), f"{number(pair[0] / pair[1])}x"]
-        for row, pair in zip(rows, medians, strict=True)
-    ]
     wins = None if alone is None else all(torch_ >= fused_ for torch_, fused_ in medians)
     caption = (
         f"An ask with either version. Target: keep the kernels only if no ask is slower: {verdict(wins)}."
     )
-    return [Table(["n", "d", "torch, ms", "fused, ms", "ratio"], lines, caption)]
+    return [Table(["n", "d", "torch, ms", "fused, ms", "ratio"], beside(rows, medians), caption)]
 
 
 def _pair(a: float, b: float | None) -> str:

@@ -7,8 +7,8 @@ import numpy as np
 
 from bayesopt import graphs
 from benchmarks.gpu.asks import Ours, Results
-from benchmarks.gpu.book import Book, Setup, Values, verdict
-from benchmarks.report import Table, number, progress
+from benchmarks.gpu.book import Book, Setup, Values, beside, verdict
+from benchmarks.report import Table, progress
 
 PART = "graphs"
 
@@ -45,12 +45,8 @@ def tables(book: Book) -> list[Table]:
     if not rows:
         return []
     means = [[float(np.mean(row["seconds"][v])) for v in VERSIONS] for row in rows]
-    lines = [
-        [row["n"], row["d"], *(1e3 * m for m in pair), f"{number(pair[0] / pair[1])}x"]
-        for row, pair in zip(rows, means, strict=True)
-    ]
     caption = (
         f"Mean of {ASKS} asks, recording included. Target: graphs only if no ask is slower: "
         f"{verdict(all(launched >= recorded for launched, recorded in means))}."
     )
-    return [Table(["n", "d", "launched, ms", "recorded, ms", "ratio"], lines, caption)]
+    return [Table(["n", "d", "launched, ms", "recorded, ms", "ratio"], beside(rows, means), caption)]
