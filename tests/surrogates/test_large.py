@@ -5,38 +5,20 @@ import torch
 
 from bayesopt import Float, Optimizer, linalg
 from bayesopt.device import sparing
-from bayesopt.kernels import RBF, Stationary
+from bayesopt.kernels import Stationary
 from bayesopt.surrogates import large
 from bayesopt.surrogates.gp import GaussianProcess, fit_hyperparameters, negative_log_posterior, warm_options
 from bayesopt.surrogates.priors import default_priors
 from tests import pretend
 from tests.memory import peak_bytes
-
-D = 3
-KERNELS = {
-    "ard": Stationary(groups=(0, 1, 2)),
-    "warped": Stationary(groups=(0, 1, 1), warp=True),
-    "sum": Stationary(groups=(0, 1, 2)) + Stationary(groups=(0,), columns=(1,), profile=RBF()),
-}
-kernels = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS.keys())
+from tests.surrogates.problems import KERNELS, D, hyper, kernels
+from tests.surrogates.problems import data as outcomes
 
 
 def data(device, *batch, n=23):
-    generator = torch.Generator().manual_seed(n)
-    X = torch.rand(*batch, n, D, generator=generator, dtype=torch.float64)
-    y = torch.sin(5 * X[..., 0]) + X[..., 1] ** 2 + 0.05 * torch.randn(*batch, n, generator=generator)
-    known = 0.1 * torch.rand(*batch, n, generator=generator, dtype=torch.float64)
-    return (
-        X.to(device),
-        ((y - y.mean(-1, keepdim=True)) / y.std(-1, keepdim=True)).to(device),
-        known.to(device),
-    )
-
-
-def hyper(kernel, device, b):
-    priors = default_priors(kernel, D).to(device)
-    noise = torch.randn(b, len(priors.mode), generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    return priors, priors.starts[0] + 0.3 * noise.to(device)
+    """With known variances of the noise `(*batch, n)`."""
+    known = 0.1 * torch.rand(*batch, n, generator=torch.Generator().manual_seed(n + 1), dtype=torch.float64)
+    return *outcomes(device, *batch, n=n, seed=n), known.to(device)
 
 
 def autograd(theta, X, y, kernel, priors, known):
