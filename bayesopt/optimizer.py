@@ -1047,6 +1047,7 @@ def _ask_modelled(studies: Sequence[Optimizer], method: str, q: int) -> list[lis
 
 
 def _propose(studies: Sequence[Optimizer], method: str, history: History, q: int) -> Tensor:
+    keep_pages()
     if method == "gp":
         return _propose_gp(studies, history, q)
     return _PROPOSE[method](studies[0].space, history, q)
@@ -1055,7 +1056,6 @@ def _propose(studies: Sequence[Optimizer], method: str, history: History, q: int
 def _propose_gp(studies: Sequence[Optimizer], history: History, q: int) -> Tensor:
     first = studies[0]
     device = history.X.device
-    keep_pages()
     acquisition, cache = ACQUISITIONS[first._acquisition], _SharedWarmStarts.of(studies, device)
     local = first._method == "auto"
     learnt = first._latest if len(studies) == 1 else None

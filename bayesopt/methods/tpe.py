@@ -32,6 +32,9 @@ from bayesopt.surrogates.parzen import ParzenMixture
 #: Best candidates among which a batch is chosen, at least; they cost a kernel for each pair.
 _POOL = 256
 
+#: A single proposal is found by a bound of g that touches it at so many candidates, then by g at so many.
+_TANGENTS, _NEAR = 16, 128
+
 #: Codes that differ by no more are those of one configuration; coordinates are exact to 1e-15.
 _SAME = 1e-12
 
@@ -81,13 +84,13 @@ def propose_tpe(space: Space, history: History, q: int, options: TPE = DEFAULT) 
     taken = torch.cat([_codes(history.X), _codes(history.X_pending)], 1)
     source = [generator(seed, history.asked, 0) for seed in history.seeds]
     pool = max(_POOL, 8 * q)
-    X, good, bad = _candidates(ratio, source, options.candidates, pool)
+    X, good, bad = _candidates(ratio, source, options.candidates, pool, bound=q == 1)
     if space.has_belief:
         good = good + ratio.belief_weight * space.belief(X)[0]
     if not math.isinf(space.size):  # elsewhere a draw meets an old point with probability 0
         good = good.masked_fill(_known(_codes(X), taken), -torch.inf)
     if q == 1:
-        chosen = take(X, (good - bad).argmax(-1, keepdim=True))
+        chosen = _best(ratio, X, good, bad)
     else:
         best = (good - bad).topk(min(X.shape[1], pool), -1).indices
         chosen = _greedy(ratio, take(X, best), take(good, best), take(bad, best), q)
@@ -132,12 +135,21 @@ class Ratio:
         """The space of the densities."""
         return self.good.columns.space
 
-    def log_densities(self, X: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
-        """`log l` and `log g` `(b, m)` at snapped points `(b, m, d)`."""
-        if self.joint:
-            features = self.good.columns.features(X, active)
-            return self.good.log_density_of(features), self.bad.log_density_of(features)
-        return self.good.log_marginals(X, active).sum(-1), self.bad.log_marginals(X, active).sum(-1)
+    def log_densities(self, X: Tensor, active: Tensor, bound: bool = False) -> tuple[Tensor, Tensor]:
+        """`log l` and `log g` `(b, m)` at snapped points `(b, m, d)`; or of g a lower bound, if it has one."""
+        if not self.joint:
+            return self.good.log_marginals(X, active).sum(-1), self.bad.log_marginals(X, active).sum(-1)
+        features = self.good.columns.features(X, active)
+        good = self.good.log_density_of(features)
+        if bound:
+            return good, self.bad.log_bound_of(features, features[:, :: -(-X.shape[1] // _TANGENTS)])
+        return good, self.bad.log_density_of(features)
+
+    def log_bad(self, X: Tensor, active: Tensor) -> Tensor:
+        """`log g` alone."""
+        if not self.joint:
+            return self.bad.log_marginals(X, active).sum(-1)
+        return self.bad.log_density(X, active)
 
     def liars(self, X: Tensor) -> ParzenMixture:
         """Kernels of evaluations that are under way at snapped `X (b, k, d)`, counted as bad."""
@@ -241,16 +253,16 @@ def _choice_spread(space: Space, active: Tensor) -> Tensor:
 
 
 def _candidates(
-    ratio: Ratio, source: Sequence[torch.Generator], count: int, pool: int
+    ratio: Ratio, source: Sequence[torch.Generator], count: int, pool: int, bound: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Snapped points `(b, m, d)`, `log l` and `log g` `(b, m)`: all of a small space, else draws from l."""
+    """Snapped points `(b, m, d)`, `log l` and `log g` or its bound: all of a small space, else draws from l."""
     grid = enumerated(ratio.space, ratio.liar_scale.device)
     if grid is not None:
         X, active = (t.expand(len(source), *t.shape) for t in grid)
-        return X, *ratio.log_densities(X, active)
+        return X, *ratio.log_densities(X, active, bound)
     if ratio.joint:
         X, active = ratio.good.sample(count, source)
-        return X, *ratio.log_densities(X, active)
+        return X, *ratio.log_densities(X, active, bound)
     return _recombined(ratio, ratio.good.sample_marginals(count, source), pool)
 
 
@@ -266,6 +278,22 @@ def _recombined(ratio: Ratio, X: Tensor, pool: int) -> tuple[Tensor, Tensor, Ten
     X, good, bad = (torch.cat([part.gather(1, best), part], 1) for part in parts)
     X, active = ratio.space.snap(X)
     return X, (good * active).sum(-1), (bad * active).sum(-1)
+
+
+def _best(ratio: Ratio, X: Tensor, good: Tensor, bad: Tensor) -> Tensor:
+    """The point `(b, 1, d)` of X `(b, m, d)` that maximises `good - log g`, g at least what bad says.
+
+    What is best by the bound is judged by g, until the best of those beats all the others' bounds.
+    """
+    score = good - bad
+    while True:
+        near = score.topk(min(_NEAR, X.shape[1]), -1).indices
+        x = take(X, near)
+        exact = take(good, near) - ratio.log_bad(x, ratio.space.activity(x))
+        score = score.scatter(1, near, exact)
+        value, place = exact.max(-1, keepdim=True)
+        if sure(value >= score.amax(-1, keepdim=True)):
+            return take(x, place)
 
 
 def _greedy(ratio: Ratio, X: Tensor, good: Tensor, bad: Tensor, q: int) -> Tensor:

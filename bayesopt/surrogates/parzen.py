@@ -110,6 +110,14 @@ class ParzenMixture:
         parts = features.split(chunk, -2)
         return torch.cat([_log_sum(_linear(self._shift, F, self.coefficient, _BITS)) for F in parts], -1)
 
+    def log_bound_of(self, features: Tensor, at: Tensor) -> Tensor:
+        """A lower bound of `log p(x)` `(b, m)` at features `(b, m, F)`: the highest of its tangents at `(b, k, F)`.
+
+        Logarithms of kernels are linear in the features, and the logarithm of a sum of exponentials is convex.
+        """
+        value, slope = self.log_density_and_slope(at)
+        return _linear(value - (slope * at).sum(-1), features, slope).amax(-1)
+
     def log_density_and_slope(self, features: Tensor, without: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`log p(x)` `(b, m)` and its gradient in the features `(b, m, F)`: what `Columns.pullback` takes.
 
