@@ -13,11 +13,14 @@ the rank-two update is a third of the tensor operations of a limited-memory one;
 (p about 10, a few rows) operations are what a tick costs. `docs/architecture.md` has the measurement.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bayesopt.device import Watch, put
@@ -25,6 +28,8 @@ from bayesopt.device import Watch, put
 #: `fun(x, keep) -> (f, g)`: x `(b, r, p)`, f `(b, r)`, g `(b, r, p)`. `keep` holds the indices of the
 #: groups still alive along the first dimension, None for all: a caller with per-group data indexes it.
 Objective = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
+
+Array = NDArray[np.float64]
 
 _ARMIJO = 1e-4
 _CURVATURE = 1e-10  # s.y / y.y below which an update would spoil the inverse Hessian
@@ -222,3 +227,43 @@ def _updated(H: Tensor, dx: Tensor, dg: Tensor, accept: Tensor, rescale: bool) -
     w = rho * ((0.5 + 0.5 * rho * _dot(dg, Hy).unsqueeze(-1)) * dx - Hy)
     outer = dx.unsqueeze(-1) * w.unsqueeze(-2)
     return torch.where(good.unsqueeze(-1).unsqueeze(-1), H + outer + outer.mT, H)
+
+
+def minimize_alone(
+    fun: Callable[[Array], tuple[float, Array]], x: Array, lower: Array, upper: Array, options: Options
+) -> Array:
+    """`minimize` from one `x (p,)` inside the box, the same steps on the host in a tenth of the time.
+
+    For an objective of so few numbers that calls are what it costs; its values are finite.
+    """
+    f, g = fun(x)
+    free = g * (np.minimum(np.maximum(x - g, lower), upper) != x)
+    H = np.eye(len(x)) * (options.first_step / max(1.0, math.sqrt(free @ free)))
+    t, idle = 1.0, 0
+    step = _direction_alone(H, free, options)
+    for evaluation in range(1, options.evaluations):
+        if -0.5 * (step @ free) <= options.ftol or idle >= _PATIENCE:
+            break
+        x_new = np.minimum(np.maximum(x + t * step, lower), upper)
+        f_new, g_new = fun(x_new)
+        dx, dg, gain = x_new - x, g_new - g, f - f_new
+        slope = float(g @ dx)
+        if gain < -_ARMIJO * slope:
+            t *= min(max(0.5 / (1.0 + gain / slope), 0.1), 0.5)
+            idle += 1
+            continue
+        sy, yy = float(dx @ dg), float(dg @ dg)
+        if sy > _CURVATURE * yy:
+            H = H * (sy / (yy * H[0, 0])) if evaluation == 1 else H
+            Hy = H @ dg
+            half = np.outer(dx, ((0.5 + 0.5 * (dg @ Hy) / sy) * dx - Hy) / sy)
+            H = H + half + half.T
+        x, f, g, t, idle = x_new, f_new, g_new, 1.0, 0 if gain >= options.ftol else idle + 2
+        free = g * (np.minimum(np.maximum(x - g, lower), upper) != x)
+        step = _direction_alone(H, free, options)
+    return x
+
+
+def _direction_alone(H: Array, free: Array, options: Options) -> Array:
+    step = -(H @ free) * (free != 0.0)
+    return step * min(1.0, options.max_step / max(float(np.abs(step).max()), options.max_step))

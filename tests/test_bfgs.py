@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.optimize import minimize as scipy_minimize
 
-from bayesopt.bfgs import Options, minimize
+from bayesopt.bfgs import Options, minimize, minimize_alone
 
 THOROUGH = Options(evaluations=400, ftol=1e-14)
 
@@ -59,6 +59,22 @@ def test_agrees_with_scipy(name, upper, device):
         np.full(5, 0.1), jac=True, method="L-BFGS-B", bounds=[(-2.0, upper)] * 5, options={"ftol": 1e-15},
     )  # fmt: skip
     assert abs(ours.value.min().item() - best.fun) < 1e-6
+
+
+@pytest.mark.parametrize("evaluations", [2, 3, 6, 30])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_alone_on_the_host_it_takes_the_same_steps(name, evaluations):
+    fun, low, high = with_gradient(FUNCTIONS[name]), torch.full((5,), -2.0), torch.full((5,), 0.6)
+    options = Options(evaluations=evaluations, ftol=1e-3)
+
+    def here(x):
+        f, g = fun(torch.from_numpy(x), None)
+        return float(f), g.numpy()
+
+    for start in starts("cpu", b=8, r=1, high=0.6)[:, 0]:
+        expected = minimize(fun, start[None, None], low.double(), high.double(), options).x[0, 0]
+        found = minimize_alone(here, start.numpy(), low.double().numpy(), high.double().numpy(), options)
+        np.testing.assert_allclose(found, expected.numpy(), rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -9,9 +9,9 @@ Only the ranks of the outcomes matter. Nothing is kept: the proposals are a func
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -20,13 +20,13 @@ from torch import Tensor
 
 from bayesopt import bfgs
 from bayesopt.acquisition.distinct import untried
-from bayesopt.acquisition.maximizer import climbed_columns, enumerated
+from bayesopt.acquisition.maximizer import ENUMERABLE, climbed_columns, enumerated
 from bayesopt.acquisition.surface import BELIEF_STRENGTH
-from bayesopt.device import constant, put, sure
+from bayesopt.device import constant, put, stalls, sure
 from bayesopt.methods.history import History, generator
 from bayesopt.rows import take
 from bayesopt.space import Space
-from bayesopt.surrogates.bandwidths import magic_clip, neighbour_gap, scott
+from bayesopt.surrogates.bandwidths import Array, Mask, magic_clip, neighbour_gap, scott
 from bayesopt.surrogates.parzen import ParzenMixture
 
 #: Best candidates among which a batch is chosen, at least; they cost a kernel for each pair.
@@ -41,10 +41,8 @@ _SAME = 1e-12
 #: Of the climb at the end, in encoded units.
 _CLIMB = bfgs.Options(evaluations=6, ftol=1e-3, first_step=0.05, max_step=0.1)
 
-Array = NDArray[np.float64]
-
 #: Bandwidths `(b, n, d)`, or the same for all points, from centres, activity and weights.
-Bandwidth = Callable[[Tensor, Tensor, Tensor], Tensor]
+Bandwidth = Callable[[Array, Mask, Array], Array]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,15 +82,12 @@ def propose_tpe(space: Space, history: History, q: int, options: TPE = DEFAULT) 
     taken = torch.cat([_codes(history.X), _codes(history.X_pending)], 1)
     source = [generator(seed, history.asked, 0) for seed in history.seeds]
     pool = max(_POOL, 8 * q)
-    X, good, bad = _candidates(ratio, source, options.candidates, pool, bound=q == 1)
-    if space.has_belief:
-        good = good + ratio.belief_weight * space.belief(X)[0]
-    if not math.isinf(space.size):  # elsewhere a draw meets an old point with probability 0
-        good = good.masked_fill(_known(_codes(X), taken), -torch.inf)
-    if q == 1:
-        chosen = _best(ratio, X, good, bad)
+    if q == 1 and options.joint and space.size > ENUMERABLE:
+        chosen = _best(ratio, *ratio.good.sample(options.candidates, source), taken)
     else:
-        best = (good - bad).topk(min(X.shape[1], pool), -1).indices
+        X, good, bad = _candidates(ratio, source, options.candidates, pool)
+        good = _wanted(ratio, X, good, taken)
+        best = (good - bad).topk(min(X.shape[1], pool if q > 1 else 1), -1).indices
         chosen = _greedy(ratio, take(X, best), take(good, best), take(bad, best), q)
     if sharp:
         chosen = _climbed(ratio, chosen, taken)
@@ -118,7 +113,6 @@ class Ratio:
     Attributes:
         good, bad: l and g.
         joint: whether whole configurations are compared, or the parameters one by one.
-        liar_scale: `(b, 1, d)` width of what one more evaluation adds to g.
         liar_weight: of that kernel beside all of g.
         belief_weight: of the log belief, as in `acquisition.surface`.
     """
@@ -126,7 +120,6 @@ class Ratio:
     good: ParzenMixture
     bad: ParzenMixture
     joint: bool
-    liar_scale: Tensor
     liar_weight: float
     belief_weight: float
 
@@ -135,21 +128,18 @@ class Ratio:
         """The space of the densities."""
         return self.good.columns.space
 
-    def log_densities(self, X: Tensor, active: Tensor, bound: bool = False) -> tuple[Tensor, Tensor]:
-        """`log l` and `log g` `(b, m)` at snapped points `(b, m, d)`; or of g a lower bound, if it has one."""
-        if not self.joint:
-            return self.good.log_marginals(X, active).sum(-1), self.bad.log_marginals(X, active).sum(-1)
-        features = self.good.columns.features(X, active)
-        good = self.good.log_density_of(features)
-        if bound:
-            return good, self.bad.log_bound_of(features, features[:, :: -(-X.shape[1] // _TANGENTS)])
-        return good, self.bad.log_density_of(features)
+    @cached_property
+    def liar_scale(self) -> Tensor:
+        """Width `(b, 1, d)` of what one more evaluation adds to g: the mean of l's, the prior apart."""
+        scale = self.good.scale
+        return scale[:, :-1].mean(1, keepdim=True) if scale.shape[1] > 1 else scale
 
-    def log_bad(self, X: Tensor, active: Tensor) -> Tensor:
-        """`log g` alone."""
-        if not self.joint:
-            return self.bad.log_marginals(X, active).sum(-1)
-        return self.bad.log_density(X, active)
+    def log_densities(self, X: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
+        """`log l` and `log g` `(b, m)` at snapped points `(b, m, d)`."""
+        if self.joint:
+            features = self.good.columns.features(X, active)
+            return self.good.log_density_of(features), self.bad.log_density_of(features)
+        return self.good.log_marginals(X, active).sum(-1), self.bad.log_marginals(X, active).sum(-1)
 
     def liars(self, X: Tensor) -> ParzenMixture:
         """Kernels of evaluations that are under way at snapped `X (b, k, d)`, counted as bad."""
@@ -178,22 +168,21 @@ def density_ratio(space: Space, history: History, options: TPE = DEFAULT, sharp:
     k = min(math.ceil(options.good_share * succeeded), options.most_good)
     others, stand_for = _thinned(ranking.shape[1] - k, options.most_bad)
     places = np.concatenate([np.arange(k), k + others])
-    index = put(torch.from_numpy(ranking[:, places]), history.X.device)
-    X, active = take(history.X, index), take(history.active, index)
-    rules = _gaps, _gaps if sharp else scott
-    good, bad = _mixtures(space, X, active, (_rank_weights(k), stand_for), rules)
+    chosen = np.arange(len(ranking))[:, None], ranking[:, places]
+    X, active = history.home.X.numpy()[chosen], history.home.active.numpy()[chosen]
+    weights, rules = (_rank_weights(k), stand_for), (_gaps, _gaps if sharp else scott)
+    good, bad = _mixtures(space, X, active, weights, rules, history.X.device)
     ratio = Ratio(
         good=good,
         bad=bad,
         joint=options.joint,
-        liar_scale=good.scale[:, :-1].mean(1, keepdim=True) if k else good.scale,
         liar_weight=1.0 / (k + 1),  # as much as a kernel of l: enough to take its place, however large n is
         belief_weight=BELIEF_STRENGTH / max(1, history.y.shape[1]),
     )
     return ratio.beside(history.X_pending) if history.X_pending.shape[1] else ratio
 
 
-def _gaps(centre: Tensor, active: Tensor, weight: Tensor) -> Tensor:
+def _gaps(centre: Array, active: Mask, weight: Array) -> Array:
     return neighbour_gap(centre, active)
 
 
@@ -219,50 +208,54 @@ def _thinned(n: int, most: int) -> tuple[NDArray[np.int64], Array]:
 
 
 def _mixtures(
-    space: Space, X: Tensor, active: Tensor, weights: tuple[Array, Array], rules: tuple[Bandwidth, Bandwidth]
-) -> tuple[ParzenMixture, ParzenMixture]:
+    space: Space,
+    X: Array,
+    active: Mask,
+    weights: tuple[Array, Array],
+    rules: tuple[Bandwidth, Bandwidth],
+    device: torch.device,
+) -> Iterator[ParzenMixture]:
     """l and g over the trials `(b, n, d)`, good ones first, with these weights; and the prior, weight 1."""
-    k, half = len(weights[0]), X.new_full((len(X), 1, space.dim), 0.5)
-    host = torch.from_numpy(np.concatenate([weights[0], [1.0], weights[1], [1.0]]))
-    weight = put(host, X.device).expand(len(X), -1)
-    good = _scale(space, X[:, :k], active[:, :k], weight[:, :k], rules[0])
-    bad = _scale(space, X[:, k:], active[:, k:], weight[:, k + 1 : -1], rules[1])
-    centre = torch.cat([X[:, :k], half, X[:, k:], half], 1)
-    on = torch.cat([active[:, :k], half < 0.0, active[:, k:], half < 0.0], 1)
-    scale = torch.cat([good, half, bad, half], 1)
-    return ParzenMixture.of(space, centre, on, scale, weight).parted(k + 1)
-
-
-def _scale(space: Space, X: Tensor, active: Tensor, weight: Tensor, rule: Bandwidth) -> Tensor:
-    """Scales `(b, n, d)` of kernels on the trials."""
-    scale = magic_clip(rule(X, active, weight).expand(X.shape), active)
-    if not any(space.categorical):
-        return scale
-    return torch.where(
-        constant(space.categorical, torch.bool, X.device), _choice_spread(space, active), scale
+    k, half = len(weights[0]), np.full((len(X), 1, space.dim), 0.5)
+    centres, masks = (X[:, :k], X[:, k:]), (active[:, :k], active[:, k:])
+    scales = (_scale(space, *side) for side in zip(centres, masks, weights, rules, strict=True))
+    shares = [np.append(weight, 1.0) / (weight.sum() + 1.0) for weight in weights]
+    arrays = (
+        np.concatenate([part for side in centres for part in (side, half)], 1),
+        np.concatenate([part for side in masks for part in (side, half < 0.0)], 1),
+        np.concatenate([part for side in scales for part in (side, half)], 1),
+        np.tile(np.log(np.concatenate(shares)), (len(X), 1)),
     )
+    tensors = (put(torch.from_numpy(array), device) for array in arrays)
+    return ParzenMixture.several(space, [len(share) for share in shares], *tensors)
 
 
-def _choice_spread(space: Space, active: Tensor) -> Tensor:
+def _scale(space: Space, X: Array, active: Mask, weight: Array, rule: Bandwidth) -> Array:
+    """Scales `(b, n, d)` of kernels on the trials."""
+    scale = np.broadcast_to(magic_clip(rule(X, active, weight), active), X.shape)
+    return np.where(space.categorical, _choice_spread(space, active), scale)
+
+
+def _choice_spread(space: Space, active: Mask) -> Array:
     """Share of a kernel's probability that goes to other choices, `(b, 1, d)`: `L / (L + n + 1)`.
 
     What counting gives: each of the L choices seen `1 / (n + 1)` times more than it was.
     """
-    levels = constant(tuple(float(count or 1) for count in space.levels), torch.float64, active.device)
-    return levels / (levels + active.sum(1, keepdim=True) + 1.0)
+    levels = np.array([float(count or 1) for count in space.levels])
+    return np.asarray(levels / (levels + active.sum(1, keepdims=True) + 1.0))
 
 
 def _candidates(
-    ratio: Ratio, source: Sequence[torch.Generator], count: int, pool: int, bound: bool
+    ratio: Ratio, source: Sequence[torch.Generator], count: int, pool: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Snapped points `(b, m, d)`, `log l` and `log g` or its bound: all of a small space, else draws from l."""
-    grid = enumerated(ratio.space, ratio.liar_scale.device)
+    """Snapped points `(b, m, d)`, `log l` and `log g` `(b, m)`: all of a small space, else draws from l."""
+    grid = enumerated(ratio.space, ratio.good.centre.device)
     if grid is not None:
         X, active = (t.expand(len(source), *t.shape) for t in grid)
-        return X, *ratio.log_densities(X, active, bound)
+        return X, *ratio.log_densities(X, active)
     if ratio.joint:
         X, active = ratio.good.sample(count, source)
-        return X, *ratio.log_densities(X, active, bound)
+        return X, *ratio.log_densities(X, active)
     return _recombined(ratio, ratio.good.sample_marginals(count, source), pool)
 
 
@@ -280,20 +273,32 @@ def _recombined(ratio: Ratio, X: Tensor, pool: int) -> tuple[Tensor, Tensor, Ten
     return X, (good * active).sum(-1), (bad * active).sum(-1)
 
 
-def _best(ratio: Ratio, X: Tensor, good: Tensor, bad: Tensor) -> Tensor:
-    """The point `(b, 1, d)` of X `(b, m, d)` that maximises `good - log g`, g at least what bad says.
+def _wanted(ratio: Ratio, X: Tensor, good: Tensor, taken: Tensor) -> Tensor:
+    """What speaks for points `(b, m, d)`, where `log l` is good `(b, m)`: the belief too; -inf if taken."""
+    space = ratio.space
+    if space.has_belief:
+        good = good + ratio.belief_weight * space.belief(X)[0]
+    if math.isinf(space.size):  # a draw meets an old point with probability 0
+        return good
+    return good.masked_fill(_known(_codes(X), taken), -torch.inf)
 
-    What is best by the bound is judged by g, until the best of those beats all the others' bounds.
+
+def _best(ratio: Ratio, X: Tensor, active: Tensor, taken: Tensor) -> Tensor:
+    """The best `(b, 1, d)` of the snapped points `(b, m, d)`.
+
+    All are ranked by a bound of g, and those that may be the best judged by g itself, until one of these is
+    above the bounds of all others.
     """
-    score = good - bad
+    features = ratio.good.columns.features(X, active)
+    good = _wanted(ratio, X, ratio.good.log_density_of(features), taken)
+    score = good - ratio.bad.log_bound_of(features, features[:, :_TANGENTS])
     while True:
-        near = score.topk(min(_NEAR, X.shape[1]), -1).indices
-        x = take(X, near)
-        exact = take(good, near) - ratio.log_bad(x, ratio.space.activity(x))
+        near = score.topk(min(_NEAR, score.shape[1]), -1).indices
+        exact = take(good, near) - ratio.bad.log_density_of(take(features, near))
         score = score.scatter(1, near, exact)
         value, place = exact.max(-1, keepdim=True)
         if sure(value >= score.amax(-1, keepdim=True)):
-            return take(x, place)
+            return take(X, near.gather(1, place))
 
 
 def _greedy(ratio: Ratio, X: Tensor, good: Tensor, bad: Tensor, q: int) -> Tensor:
@@ -314,14 +319,23 @@ def _greedy(ratio: Ratio, X: Tensor, good: Tensor, bad: Tensor, q: int) -> Tenso
 
 
 def _climbed(ratio: Ratio, X: Tensor, taken: Tensor) -> Tensor:
-    """The proposals `(b, q, d)` after bounded BFGS on the numeric columns, all at once.
+    """The proposals `(b, q, d)` after bounded BFGS on the numeric columns.
 
     Each climbs `log l - log g` with the kernels of the others, where they stood, on the bad side. One that
     would not gain after snapping, or not be new, stays where it is.
     """
-    space, q = ratio.space, X.shape[1]
-    if not ratio.joint or not any(climbed_columns(space)):
+    if not ratio.joint or not any(climbed_columns(ratio.space)):
         return X
+    alone = X.shape[:2] == (1, 1) and not stalls(X) and not ratio.space.has_belief
+    found, better = (_climbed_alone if alone else _climbed_abreast)(ratio, X)
+    q, codes = X.shape[1], _codes(torch.cat([X, found], 1))  # where a climb met something known, or two met
+    new = ~(_known(codes, taken) | _repeats(codes))[:, q:]
+    return torch.where((better & new).unsqueeze(-1), found, X)
+
+
+def _climbed_abreast(ratio: Ratio, X: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the points `(b, q, d)` have climbed to, all at once, and which are better there `(b, q)`."""
+    space, q = ratio.space, X.shape[1]
     free = constant(climbed_columns(space), torch.bool, X.device)
     active = space.activity(X)
     bad, without = ratio.bad, None
@@ -344,10 +358,43 @@ def _climbed(ratio: Ratio, X: Tensor, taken: Tensor) -> Tensor:
     bounds = torch.where(free, 0.0, X), torch.where(free, 1.0, X)
     first = descent(X, None)
     found, _ = space.snap(bfgs.minimize(descent, X, *bounds, _CLIMB, first=first).x)
-    better = descent(found, None)[0] < first[0]
-    codes = _codes(torch.cat([X, found], 1))  # where a climb met something known, or two met
-    new = ~(_known(codes, taken) | _repeats(codes))[:, q:]
-    return torch.where((better & new).unsqueeze(-1), found, X)
+    return found, descent(found, None)[0] < first[0]
+
+
+def _climbed_alone(ratio: Ratio, X: Tensor) -> tuple[Tensor, Tensor]:
+    """As `_climbed_abreast` for one point `(1, 1, d)` on the CPU, where calls cost more than arithmetic.
+
+    Features other than those of the numbers stay as they are.
+    """
+    space, columns = ratio.space, ratio.good.columns
+    active = space.activity(X)
+    free = np.array(climbed_columns(space)) & active[0, 0].numpy()
+    features, numeric = columns.features(X, active)[0, 0].numpy(), columns.numeric.numpy()
+    sides = [side.linear() for side in (ratio.good, ratio.bad)]
+    p = len(numeric)
+
+    def descent(x: Array) -> tuple[float, Array]:
+        u = np.where(free[numeric], x[numeric] - 0.5, features[:p])
+        features[:p], features[p : 2 * p] = u, u * u
+        (above, up), (below, down) = (_log_sum_and_slope(*side, features) for side in sides)
+        slope = np.zeros_like(x)
+        slope[numeric] = (down - up)[:p] + 2.0 * u * (down - up)[p : 2 * p]
+        return below - above, slope * free
+
+    x = X[0, 0].numpy()
+    lower, upper = np.where(free, 0.0, x), np.where(free, 1.0, x)
+    found, _ = space.snap(torch.from_numpy(bfgs.minimize_alone(descent, x, lower, upper, _CLIMB)))
+    better = descent(found.numpy())[0] < descent(x)[0]
+    return found.view(X.shape), torch.tensor([[better]])
+
+
+def _log_sum_and_slope(constants: Array, coefficient: Array, features: Array) -> tuple[float, Array]:
+    """`log sum exp(constants + coefficient features)`, of `(n,)`, `(n, F)` and `(F,)`, and its gradient."""
+    logs = constants + coefficient @ features
+    most = logs.max()
+    kernels = np.exp(logs - most)
+    total = kernels.sum()
+    return float(most + math.log(total)), (kernels / total) @ coefficient
 
 
 def _codes(X: Tensor) -> Tensor:

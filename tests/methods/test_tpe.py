@@ -8,7 +8,16 @@ import torch
 from bayesopt import Categorical, Float, Int, Space
 from bayesopt.beliefs import Normal
 from bayesopt.methods.history import History, generator
-from bayesopt.methods.tpe import TPE, _codes, _known, density_ratio, propose_tpe
+from bayesopt.methods.tpe import (
+    TPE,
+    _best,
+    _climbed_abreast,
+    _climbed_alone,
+    _codes,
+    _known,
+    density_ratio,
+    propose_tpe,
+)
 from tests.methods.histories import places
 
 FLAT = Space({"x": Float(0.0, 1.0), "y": Float(0.0, 1.0), "z": Float(0.0, 1.0)})
@@ -208,3 +217,28 @@ def test_the_climb_never_loses(device):
     good, bad = ratio.log_densities(draws, active.expand(3, 2400, 3))
     assert bool((best[0][:, 0] >= (good - bad).amax(-1)).all())
     assert bool((best[1][:, 0] > (good - bad).quantile(0.95, -1)).all())
+
+
+@pytest.mark.parametrize("n", [30, 2000])
+@pytest.mark.parametrize("sharp", [False, True])
+@pytest.mark.parametrize("space", [FLAT, TREE], ids=["flat", "tree"])
+def test_a_single_proposal_is_the_best_of_all_draws(space, sharp, n, device):
+    known = history(space, device, b=4, n=n)
+    ratio = density_ratio(space, known, TPE(), sharp)
+    X, active = ratio.good.sample(2400, [generator(s, 2, 0) for s in range(4)])
+    good, bad = ratio.log_densities(X, active)
+    chosen = _best(ratio, X, active, _codes(known.X))
+    above, below = ratio.log_densities(chosen, space.activity(chosen))
+    torch.testing.assert_close((above - below)[:, 0], (good - bad).amax(-1))
+
+
+@pytest.mark.parametrize("space", [FLAT, TREE], ids=["flat", "tree"])
+def test_one_point_climbs_as_among_others(space):
+    ratio = density_ratio(space, history(space, "cpu", b=1, n=60), TPE(), True)
+    X, _ = ratio.good.sample(20, [generator(0, 1)])
+    for x in X[0]:
+        (alone, better), (abreast, gained) = (
+            climb(ratio, x[None, None]) for climb in (_climbed_alone, _climbed_abreast)
+        )
+        torch.testing.assert_close(alone, abreast, rtol=0, atol=1e-7)
+        assert bool((better == gained).all())

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -253,10 +254,13 @@ def test_joined_is_a_mixture_of_mixtures(device):
 
 def test_parts_are_mixtures_of_their_kernels_and_rows_are_studies(device):
     mix, (X, active) = mixture(TREE, device), points(TREE, device)
-    for part, cut in zip(mix.parted(4), (slice(4), slice(4, None)), strict=True):
-        rows = (each[:, cut] for each in (mix.centre, mix.active, mix.scale, mix.log_weight.exp()))
+    kernels = mix.centre, mix.active, mix.scale, mix.log_weight.exp()
+    parts = ParzenMixture.several(TREE, [4, 3], *kernels[:3], mix.log_weight)
+    for part, cut in zip(parts, (slice(4), slice(4, None)), strict=True):
+        rows = [each[:, cut] for each in kernels]
+        expected = ParzenMixture.of(TREE, *rows).log_density(X, active)
         torch.testing.assert_close(
-            ParzenMixture.of(TREE, *rows).log_density(X, active), part.log_density(X, active)
+            expected + rows[3].sum(-1, keepdim=True).log(), part.log_density(X, active)
         )
         one = part.rows(torch.tensor([1], device=device))
         torch.testing.assert_close(one.log_density(X[1:], active[1:]), part.log_density(X, active)[1:])
@@ -264,28 +268,35 @@ def test_parts_are_mixtures_of_their_kernels_and_rows_are_studies(device):
         torch.testing.assert_close(alone[0], part.sample(50, [generator(3), generator(4)])[0][1])
 
 
-def test_neighbour_gap(device):
-    centre = torch.tensor([0.1, 0.5, 0.2, 0.5, 0.9], dtype=torch.float64, device=device)[None, :, None]
-    active = torch.tensor([True, True, True, True, False], device=device)[None, :, None]
-    gap = neighbour_gap(centre, active)[0, :4, 0].cpu()
-    torch.testing.assert_close(gap, torch.tensor([0.1, 0.3, 0.3, 0.0], dtype=torch.float64))
-    alone = neighbour_gap(centre[:, :1], active[:, :1])
-    assert float(alone) == pytest.approx(0.9)
+@pytest.mark.parametrize("space", EVERYTHING, ids=[*LINES, "tree"])
+def test_tangents_are_below_a_density_and_touch_it(space, device):
+    mix = mixture(space, device)
+    features = mix.columns.features(*points(space, device))
+    log_density = mix.log_density_of(features)
+    five, one = (log_density - mix.log_bound_of(features, features[:, :k]) for k in (5, 1))
+    assert float(five.min()) > -1e-9 and float(five[:, :5].abs().max()) < 1e-9
+    assert bool((five <= one + 1e-9).all())
 
 
-def test_scott_is_the_standard_deviation_of_points_and_a_uniform_one(device):
-    centre = torch.rand(1, 9, 2, dtype=torch.float64, generator=generator(0)).to(device)
-    active = torch.ones_like(centre, dtype=torch.bool)
+def test_neighbour_gap():
+    centre = np.array([0.1, 0.5, 0.2, 0.5, 0.9])[None, :, None]
+    active = np.array([True, True, True, True, False])[None, :, None]
+    np.testing.assert_allclose(neighbour_gap(centre, active)[0, :4, 0], [0.1, 0.3, 0.3, 0.0], atol=1e-15)
+    assert neighbour_gap(centre[:, :1], active[:, :1]).item() == pytest.approx(0.9)
+    assert neighbour_gap(centre[:, :0], active[:, :0]).shape == (1, 0, 1)
+
+
+def test_scott_is_the_standard_deviation_of_points_and_a_uniform_one():
+    centre = np.random.default_rng(0).random((1, 9, 2))
+    active = np.ones_like(centre, dtype=bool)
     active[:, 6:, 1] = False
-    h = scott(centre, active, torch.ones_like(centre[..., 0]))[0, 0].cpu()
+    h = scott(centre, active, np.ones(9))[0, 0]
     for j, n in ((0, 9), (1, 6)):
-        variance = float(centre[0, :n, j].var(correction=0))
-        assert float(h[j]) == pytest.approx(((n * variance + 1 / 12) / (n + 1)) ** 0.5 * n ** (-1 / 6))
+        variance = centre[0, :n, j].var()
+        assert h[j] == pytest.approx(((n * variance + 1 / 12) / (n + 1)) ** 0.5 * n ** (-1 / 6))
 
 
-def test_magic_clip(device):
-    active = torch.ones(1, 8, 1, dtype=torch.bool, device=device)
-    h = torch.tensor([0.0, 0.05, 0.2, 3.0], dtype=torch.float64, device=device)[None, :, None]
-    assert magic_clip(h, active).flatten().tolist() == [0.1, 0.1, 0.2, 1.0]
-    many = torch.ones(1, 5000, 1, dtype=torch.bool, device=device)
-    assert float(magic_clip(h[:, :1], many)) == 0.01
+def test_magic_clip():
+    h = np.array([0.0, 0.05, 0.2, 3.0])[None, :, None]
+    assert magic_clip(h, np.ones((1, 8, 1), bool)).flatten().tolist() == [0.1, 0.1, 0.2, 1.0]
+    assert magic_clip(h[:, :1], np.ones((1, 5000, 1), bool)).item() == 0.01
