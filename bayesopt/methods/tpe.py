@@ -79,19 +79,18 @@ def propose_tpe(space: Space, history: History, q: int, options: TPE = DEFAULT) 
     """
     sharp = _is_sharp(history, q, options)
     ratio = density_ratio(space, history, options, sharp)
-    taken = torch.cat([_codes(history.X), _codes(history.X_pending)], 1)
     source = [generator(seed, history.asked, 0) for seed in history.seeds]
     pool = max(_POOL, 8 * q)
     if q == 1 and options.joint and space.size > ENUMERABLE:
-        chosen = _best(ratio, *ratio.good.sample(options.candidates, source), taken)
+        chosen = _best(ratio, *ratio.good.sample(options.candidates, source), history)
     else:
         X, good, bad = _candidates(ratio, source, options.candidates, pool)
-        good = _wanted(ratio, X, good, taken)
+        good = _wanted(ratio, X, good, history)
         best = (good - bad).topk(min(X.shape[1], pool if q > 1 else 1), -1).indices
         chosen = _greedy(ratio, take(X, best), take(good, best), take(bad, best), q)
     if sharp:
-        chosen = _climbed(ratio, chosen, taken)
-    return _distinct(space, chosen, taken, history)
+        chosen = _climbed(ratio, chosen, history)
+    return _distinct(space, chosen, history)
 
 
 @torch.no_grad()
@@ -233,6 +232,8 @@ def _mixtures(
 def _scale(space: Space, X: Array, active: Mask, weight: Array, rule: Bandwidth) -> Array:
     """Scales `(b, n, d)` of kernels on the trials."""
     scale = np.broadcast_to(magic_clip(rule(X, active, weight), active), X.shape)
+    if not any(space.categorical):
+        return scale
     return np.where(space.categorical, _choice_spread(space, active), scale)
 
 
@@ -273,32 +274,36 @@ def _recombined(ratio: Ratio, X: Tensor, pool: int) -> tuple[Tensor, Tensor, Ten
     return X, (good * active).sum(-1), (bad * active).sum(-1)
 
 
-def _wanted(ratio: Ratio, X: Tensor, good: Tensor, taken: Tensor) -> Tensor:
-    """What speaks for points `(b, m, d)`, where `log l` is good `(b, m)`: the belief too; -inf if taken."""
+def _wanted(ratio: Ratio, X: Tensor, good: Tensor, history: History) -> Tensor:
+    """What speaks for points `(b, m, d)`, where `log l` is good `(b, m)`: the belief too; -inf if known."""
     space = ratio.space
     if space.has_belief:
         good = good + ratio.belief_weight * space.belief(X)[0]
     if math.isinf(space.size):  # a draw meets an old point with probability 0
         return good
-    return good.masked_fill(_known(_codes(X), taken), -torch.inf)
+    return good.masked_fill(_known(X, history), -torch.inf)
 
 
-def _best(ratio: Ratio, X: Tensor, active: Tensor, taken: Tensor) -> Tensor:
+def _best(ratio: Ratio, X: Tensor, active: Tensor, history: History) -> Tensor:
     """The best `(b, 1, d)` of the snapped points `(b, m, d)`.
 
-    All are ranked by a bound of g, and those that may be the best judged by g itself, until one of these is
-    above the bounds of all others.
+    On the CPU all are ranked by a bound of g, and those that may be the best judged by g itself, until one of
+    these is above the bounds of all others. On a device a look at that would cost more than all of g.
     """
     features = ratio.good.columns.features(X, active)
-    good = _wanted(ratio, X, ratio.good.log_density_of(features), taken)
+    good = _wanted(ratio, X, ratio.good.log_density_of(features), history)
+    if stalls(X):
+        return take(X, (good - ratio.bad.log_density_of(features)).argmax(-1, keepdim=True))
     score = good - ratio.bad.log_bound_of(features, features[:, :_TANGENTS])
+    few = _NEAR
     while True:
-        near = score.topk(min(_NEAR, score.shape[1]), -1).indices
+        near = score.topk(min(few, score.shape[1]), -1).indices
         exact = take(good, near) - ratio.bad.log_density_of(take(features, near))
         score = score.scatter(1, near, exact)
         value, place = exact.max(-1, keepdim=True)
-        if sure(value >= score.amax(-1, keepdim=True)):
+        if bool((value >= score.amax(-1, keepdim=True)).all()):
             return take(X, near.gather(1, place))
+        few *= 4
 
 
 def _greedy(ratio: Ratio, X: Tensor, good: Tensor, bad: Tensor, q: int) -> Tensor:
@@ -318,7 +323,7 @@ def _greedy(ratio: Ratio, X: Tensor, good: Tensor, bad: Tensor, q: int) -> Tenso
     return take(X, torch.cat(chosen, 1))
 
 
-def _climbed(ratio: Ratio, X: Tensor, taken: Tensor) -> Tensor:
+def _climbed(ratio: Ratio, X: Tensor, history: History) -> Tensor:
     """The proposals `(b, q, d)` after bounded BFGS on the numeric columns.
 
     Each climbs `log l - log g` with the kernels of the others, where they stood, on the bad side. One that
@@ -328,8 +333,8 @@ def _climbed(ratio: Ratio, X: Tensor, taken: Tensor) -> Tensor:
         return X
     alone = X.shape[:2] == (1, 1) and not stalls(X) and not ratio.space.has_belief
     found, better = (_climbed_alone if alone else _climbed_abreast)(ratio, X)
-    q, codes = X.shape[1], _codes(torch.cat([X, found], 1))  # where a climb met something known, or two met
-    new = ~(_known(codes, taken) | _repeats(codes))[:, q:]
+    met = _repeats(_codes(torch.cat([X, found], 1)))[:, X.shape[1] :]
+    new = ~(_known(found, history) | met)
     return torch.where((better & new).unsqueeze(-1), found, X)
 
 
@@ -408,7 +413,17 @@ def _line(d: int, device: torch.device) -> Tensor:
     return torch.randn(d, generator=generator(0), dtype=torch.float64).to(device)
 
 
-def _known(codes: Tensor, taken: Tensor) -> Tensor:
+def _known(X: Tensor, history: History) -> Tensor:
+    """Which of the points `(b, m, d)` were told or are pending."""
+    parts = history.X, history.X_pending
+    if X.shape[1] == 1 and not stalls(X):  # the first column mostly tells that it is new
+        column = torch.cat([part[..., 0] for part in parts], 1)
+        if not bool(_same(X[..., 0], column).any()):
+            return torch.zeros_like(X[..., 0], dtype=torch.bool)
+    return _among(_codes(X), torch.cat([_codes(part) for part in parts], 1))
+
+
+def _among(codes: Tensor, taken: Tensor) -> Tensor:
     """Which of the codes `(b, m)` are among the codes `taken (b, n)`."""
     if codes.shape[1] <= 2:  # comparing with all is cheaper than sorting them
         return _same(codes.unsqueeze(-1), taken.unsqueeze(-2)).any(-1)
@@ -429,12 +444,11 @@ def _same(codes: Tensor, others: Tensor) -> Tensor:
     return (codes - others).abs() <= _SAME
 
 
-def _distinct(space: Space, X: Tensor, taken: Tensor, history: History) -> Tensor:
+def _distinct(space: Space, X: Tensor, history: History) -> Tensor:
     """The proposals `(b, q, d)`, those known or repeated replaced by untried ones."""
-    codes = _codes(X)
-    again = _known(codes, taken)
+    again = _known(X, history)
     if X.shape[1] > 1:
-        again = again | _repeats(codes)
+        again = again | _repeats(_codes(X))
     if sure(~again):
         return X
     for i, slot in again.nonzero().tolist():

@@ -141,7 +141,8 @@ class Columns:
     def _log_normaliser(self, centre: Tensor, h: Tensor) -> Tensor:
         """Logarithm `(*b, n, p)` of the integral of `exp(-(x - c)^2 / 2 h^2)` over the column."""
         summed, rest = self.masses(centre, h)
-        return (summed.sum(-1) + rest).log() + h.log() + _LOG_SQRT_2PI
+        mass = summed.sum(-1) + rest if self.level.shape[-1] else rest
+        return (mass * h).log() + _LOG_SQRT_2PI
 
 
 @lru_cache(maxsize=64)

@@ -10,11 +10,11 @@ from bayesopt.beliefs import Normal
 from bayesopt.methods.history import History, generator
 from bayesopt.methods.tpe import (
     TPE,
+    _among,
     _best,
     _climbed_abreast,
     _climbed_alone,
     _codes,
-    _known,
     density_ratio,
     propose_tpe,
 )
@@ -109,13 +109,13 @@ def test_points_are_known_up_to_rounding(m, device):
     U = torch.rand(2, 100 + m, 3, dtype=torch.float64, generator=generator(0)).to(device)
     taken, new = U[:, :100], U[:, 100:]
     noise = 2e-16 * torch.rand(2, m, 3, dtype=torch.float64, generator=generator(1)).to(device)
-    assert bool(_known(_codes(taken[:, :m] + noise), _codes(taken)).all())
+    assert bool(_among(_codes(taken[:, :m] + noise), _codes(taken)).all())
     close = (
         taken[:, :m] + 1e-9 * torch.eye(3, dtype=U.dtype, device=device)[torch.arange(m, device=device) % 3]
     )
     for points in (new, close):
-        assert not bool(_known(_codes(points), _codes(taken)).any())
-    assert not bool(_known(_codes(new), _codes(taken[:, :0])).any())
+        assert not bool(_among(_codes(points), _codes(taken)).any())
+    assert not bool(_among(_codes(new), _codes(taken[:, :0])).any())
 
 
 @pytest.mark.parametrize("options", SETTINGS, ids=NAMES)
@@ -227,7 +227,7 @@ def test_a_single_proposal_is_the_best_of_all_draws(space, sharp, n, device):
     ratio = density_ratio(space, known, TPE(), sharp)
     X, active = ratio.good.sample(2400, [generator(s, 2, 0) for s in range(4)])
     good, bad = ratio.log_densities(X, active)
-    chosen = _best(ratio, X, active, _codes(known.X))
+    chosen = _best(ratio, X, active, known)
     above, below = ratio.log_densities(chosen, space.activity(chosen))
     torch.testing.assert_close((above - below)[:, 0], (good - bad).amax(-1))
 
