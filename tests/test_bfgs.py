@@ -73,7 +73,8 @@ def test_alone_on_the_host_it_takes_the_same_steps(name, evaluations):
 
     for start in starts("cpu", b=8, r=1, high=0.6)[:, 0]:
         expected = minimize(fun, start[None, None], low.double(), high.double(), options).x[0, 0]
-        found = minimize_alone(here, start.numpy(), low.double().numpy(), high.double().numpy(), options)
+        box = low.double().numpy(), high.double().numpy()
+        found = minimize_alone(here, start.numpy(), *box, options, first=here(start.numpy()))
         np.testing.assert_allclose(found, expected.numpy(), rtol=1e-7, atol=1e-9)
 
 

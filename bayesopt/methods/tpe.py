@@ -215,23 +215,25 @@ def _mixtures(
     device: torch.device,
 ) -> Iterator[ParzenMixture]:
     """l and g over the trials `(b, n, d)`, good ones first, with these weights; and the prior, weight 1."""
-    k, half = len(weights[0]), np.full((len(X), 1, space.dim), 0.5)
-    centres, masks = (X[:, :k], X[:, k:]), (active[:, :k], active[:, k:])
-    scales = (_scale(space, *side) for side in zip(centres, masks, weights, rules, strict=True))
-    shares = [np.append(weight, 1.0) / (weight.sum() + 1.0) for weight in weights]
-    arrays = (
-        np.concatenate([part for side in centres for part in (side, half)], 1),
-        np.concatenate([part for side in masks for part in (side, half < 0.0)], 1),
-        np.concatenate([part for side in scales for part in (side, half)], 1),
-        np.tile(np.log(np.concatenate(shares)), (len(X), 1)),
-    )
-    tensors = (put(torch.from_numpy(array), device) for array in arrays)
-    return ParzenMixture.several(space, [len(share) for share in shares], *tensors)
+    k, n = len(weights[0]), X.shape[1]
+    centre = np.full((len(X), n + 2, space.dim), 0.5)
+    scale, on, log_weight = centre.copy(), np.zeros(centre.shape, dtype=bool), np.empty(centre.shape[:2])
+    places = (
+        (slice(0, k), slice(0, k)),
+        (slice(k, n), slice(k + 1, n + 1)),
+    )  # among the trials, among the kernels
+    for (trials, kernels), weight, rule in zip(places, weights, rules, strict=True):
+        x, live = X[:, trials], active[:, trials]
+        centre[:, kernels], on[:, kernels] = x, live
+        scale[:, kernels] = _scale(space, x, live, weight, rule)
+    log_weight[:] = np.log(np.concatenate([np.append(w, 1.0) / (w.sum() + 1.0) for w in weights]))
+    tensors = (put(torch.from_numpy(array), device) for array in (centre, on, scale, log_weight))
+    return ParzenMixture.several(space, [k + 1, n - k + 1], *tensors)
 
 
 def _scale(space: Space, X: Array, active: Mask, weight: Array, rule: Bandwidth) -> Array:
-    """Scales `(b, n, d)` of kernels on the trials."""
-    scale = np.broadcast_to(magic_clip(rule(X, active, weight), active), X.shape)
+    """Scales `(b, n, d)` of kernels on the trials, or `(b, 1, d)` where all have the same."""
+    scale = magic_clip(rule(X, active, weight), active)
     if not any(space.categorical):
         return scale
     return np.where(space.categorical, _choice_spread(space, active), scale)
@@ -379,18 +381,17 @@ def _climbed_alone(ratio: Ratio, X: Tensor) -> tuple[Tensor, Tensor]:
     p = len(numeric)
 
     def descent(x: Array) -> tuple[float, Array]:
-        u = np.where(free[numeric], x[numeric] - 0.5, features[:p])
+        u = x[numeric] - 0.5
         features[:p], features[p : 2 * p] = u, u * u
         (above, up), (below, down) = (_log_sum_and_slope(*side, features) for side in sides)
-        slope = np.zeros_like(x)
-        slope[numeric] = (down - up)[:p] + 2.0 * u * (down - up)[p : 2 * p]
+        rise, slope = down - up, np.zeros_like(x)
+        slope[numeric] = rise[:p] + 2.0 * u * rise[p : 2 * p]
         return below - above, slope * free
 
     x = X[0, 0].numpy()
-    lower, upper = np.where(free, 0.0, x), np.where(free, 1.0, x)
-    found, _ = space.snap(torch.from_numpy(bfgs.minimize_alone(descent, x, lower, upper, _CLIMB)))
-    better = descent(found.numpy())[0] < descent(x)[0]
-    return found.view(X.shape), torch.tensor([[better]])
+    bounds, first = (np.where(free, 0.0, x), np.where(free, 1.0, x)), descent(x)
+    found, _ = space.snap(torch.from_numpy(bfgs.minimize_alone(descent, x, *bounds, _CLIMB, first)))
+    return found.view(X.shape), torch.tensor([[descent(found.numpy())[0] < first[0]]])
 
 
 def _log_sum_and_slope(constants: Array, coefficient: Array, features: Array) -> tuple[float, Array]:

@@ -21,13 +21,13 @@ def neighbour_gap(centre: Array, active: Mask) -> Array:
     """
     b, n, d = centre.shape
     value = np.where(active, centre, 2.0)  # what is not active stands at the end
-    order = value.argsort(axis=1, kind="stable")
-    value = np.take_along_axis(value, order, 1)
+    study = np.arange(b)[:, None, None]
+    order = (value.argsort(axis=1, kind="stable") + n * study) * d + np.arange(d)  # places in all of value
+    value = value.take(order)
     step = np.zeros((b, n + 1, d))
-    step[:, 1:n] = np.diff(value, axis=1)
-    step[:, :n][value > 1.0] = 0.0
+    step[:, 1:n] = np.where(value[:, 1:] > 1.0, 0.0, value[:, 1:] - value[:, :-1])
     gap = np.empty_like(centre)
-    np.put_along_axis(gap, order, np.maximum(step[:, :-1], step[:, 1:]), 1)
+    gap.put(order, np.maximum(step[:, :-1], step[:, 1:]))
     alone = active.sum(1, keepdims=True) == 1
     return np.where(alone, np.maximum(centre, 1.0 - centre), gap)
 
