@@ -33,7 +33,7 @@ from bayesopt.surrogates.parzen import ParzenMixture
 _POOL = 256
 
 #: A single proposal is found by a bound of g that touches it at so many candidates, then by g at so many.
-_TANGENTS, _NEAR = 16, 128
+_TANGENTS, _NEAR = 16, 64
 
 #: Codes that differ by no more are those of one configuration; coordinates are exact to 1e-15.
 _SAME = 1e-12
@@ -417,10 +417,13 @@ def _line(d: int, device: torch.device) -> Tensor:
 def _known(X: Tensor, history: History) -> Tensor:
     """Which of the points `(b, m, d)` were told or are pending."""
     parts = history.X, history.X_pending
-    if X.shape[1] == 1 and not stalls(X):  # the first column mostly tells that it is new
-        column = torch.cat([part[..., 0] for part in parts], 1)
-        if not bool(_same(X[..., 0], column).any()):
-            return torch.zeros_like(X[..., 0], dtype=torch.bool)
+    first = X[..., 0]  # mostly tells that a single point is new
+    if (
+        X.shape[1] == 1
+        and not stalls(X)
+        and not any(bool(_same(first, part[..., 0]).any()) for part in parts)
+    ):
+        return torch.zeros_like(first, dtype=torch.bool)
     return _among(_codes(X), torch.cat([_codes(part) for part in parts], 1))
 
 

@@ -23,6 +23,9 @@ from bayesopt.surrogates.parzen_kernels import Columns
 #: In a nat.
 _BITS = 1.0 / math.log(2.0)
 
+#: Bandwidth at which a normal on [0, 1] is uniform but for 1e-11.
+_UNIFORM = 1e5
+
 #: Log kernels evaluated at once: chunks that stay in the cache of a core, whatever else it does.
 _CHUNK_ENTRIES = 120_000
 
@@ -189,14 +192,14 @@ class ParzenMixture:
         """
         columns = self.columns
         X = columns.space.quantile(U) if columns.space.has_belief else U
-        alike = kernel.shape[-1] == 1 and not columns.space.has_conditions  # active everywhere or nowhere
-        on = _of(kernel, self.active[..., :1] if alike else self.active).expand(U.shape)
         if len(columns.numeric):
             own = kernel if kernel.shape[-1] == 1 else columns.numbers(kernel)
             drawn = self._numbers(own, columns.numbers(U))
-            drawn = torch.where(columns.numbers(on), drawn, columns.numbers(X))
+            if columns.space.has_belief:
+                drawn = torch.where(columns.numbers(_of(kernel, self.active)), drawn, columns.numbers(X))
             X = drawn if drawn.shape == X.shape else X.index_copy(-1, columns.numeric, drawn)
         if len(columns.choice):
+            on = _of(kernel, self.active)
             mass = columns.log_choices(self.centre, self.scale).exp() / columns.levels
             for column, part in columns.choices:
                 level, _ = _inverse(mass[..., part], kernel.expand(U.shape)[..., column], U[..., column])
@@ -210,7 +213,8 @@ class ParzenMixture:
         By `erf` and its inverse, in two thirds of the time of the normal distribution and its quantile.
         """
         columns, (b, m, p) = self.columns, U.shape
-        centres, scales = columns.numbers(self.centre), columns.numbers(self.scale)
+        centres, on = columns.numbers(self.centre), columns.numbers(self.active)
+        scales = torch.where(on, columns.numbers(self.scale), _UNIFORM)
         widths = math.sqrt(2.0) * scales
         ends = (torch.erf((edge - centres) / widths) for edge in (columns.tail, 1.0))
         centre, width, low, high = _of(kernel, torch.cat([centres, widths, *ends], -1)).chunk(4, -1)
@@ -234,7 +238,7 @@ def _of(kernel: Tensor, values: Tensor) -> Tensor:
     b, n, v = values.shape
     if kernel.shape[-1] > 1:
         return values.gather(1, kernel.repeat(1, 1, v // kernel.shape[-1]))
-    row = kernel + n * torch.arange(b, device=values.device).view(b, 1, 1)
+    row = kernel + n * torch.arange(b, device=values.device).view(b, 1, 1) if b > 1 else kernel
     return values.flatten(0, 1).index_select(0, row.flatten()).view(b, -1, v)
 
 
