@@ -314,13 +314,13 @@ def _greedy(ratio: Ratio, X: Tensor, good: Tensor, bad: Tensor, q: int) -> Tenso
     Each choice becomes a bad trial at once: g gains a kernel there, at all other points by one `logaddexp`.
     good is -inf where a point may not be taken.
     """
-    kernels = ratio.liars(X).log_kernels(X, ratio.space.activity(X)) + math.log(ratio.liar_weight)
+    kernels = ratio.liars(X).log_kernels(X, ratio.space.activity(X)).mT + math.log(ratio.liar_weight)
     code = _codes(X)
     chosen = []
     for _ in range(q):
         pick = (good - bad).argmax(-1, keepdim=True)
         chosen.append(pick)
-        bad = torch.logaddexp(bad, kernels.gather(-1, pick.unsqueeze(1).expand(-1, X.shape[1], 1))[..., 0])
+        bad = torch.logaddexp(bad, take(kernels, pick).squeeze(1))
         good = good.masked_fill(_same(code, code.gather(1, pick)), -torch.inf)
     return take(X, torch.cat(chosen, 1))
 

@@ -131,7 +131,7 @@ class ParzenMixture:
         most = logs.amax(-2, keepdim=True)
         kernels = logs.sub_(most).exp_()
         total = kernels.sum(-2, keepdim=True)
-        return (total.log() + most).squeeze(-2), (kernels / total).mT @ self.coefficient
+        return (total.log() + most).squeeze(-2), torch.bmm((kernels / total).mT, self.coefficient)
 
     def log_marginals(self, X: Tensor, active: Tensor) -> Tensor:
         """Log density of each column by itself `(b, m, d)` at `(b, m, d)`; 0 where a column is inactive."""

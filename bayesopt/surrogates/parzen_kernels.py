@@ -131,7 +131,8 @@ class Columns:
 
     def masses(self, centre: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """Mass of untruncated kernels in each summed level `(*b, n, p, K)` and in the rest `(*b, n, p)`."""
-        rest = torch.special.ndtr((1.0 - centre) / h) - torch.special.ndtr((self.tail - centre) / h)
+        width = math.sqrt(2.0) * h
+        rest = 0.5 * (torch.erf((1.0 - centre) / width) - torch.erf((self.tail - centre) / width))
         if not self.level.shape[-1]:
             return self.level.expand(*centre.shape, 0), rest
         z = (self.level - centre.unsqueeze(-1)) / h.unsqueeze(-1)
