@@ -433,7 +433,8 @@ def _among(codes: Tensor, taken: Tensor) -> Tensor:
         return _same(codes.unsqueeze(-1), taken.unsqueeze(-2)).any(-1)
     if not taken.shape[1]:
         return torch.zeros_like(codes, dtype=torch.bool)
-    table = taken.sort(-1).values
+    # On the CPU by numpy, in less than half of the time.
+    table = taken.sort(-1).values if stalls(taken) else torch.from_numpy(np.sort(taken.numpy(), -1))
     place = torch.searchsorted(table, codes - _SAME).clamp(max=table.shape[1] - 1)
     return _same(table.gather(1, place), codes)
 
