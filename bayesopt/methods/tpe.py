@@ -218,11 +218,8 @@ def _mixtures(
     k, n = len(weights[0]), X.shape[1]
     centre = np.full((len(X), n + 2, space.dim), 0.5)
     scale, on, log_weight = centre.copy(), np.zeros(centre.shape, dtype=bool), np.empty(centre.shape[:2])
-    places = (
-        (slice(0, k), slice(0, k)),
-        (slice(k, n), slice(k + 1, n + 1)),
-    )  # among the trials, among the kernels
-    for (trials, kernels), weight, rule in zip(places, weights, rules, strict=True):
+    sides = (slice(k), slice(k)), (slice(k, n), slice(k + 1, n + 1))
+    for (trials, kernels), weight, rule in zip(sides, weights, rules, strict=True):
         x, live = X[:, trials], active[:, trials]
         centre[:, kernels], on[:, kernels] = x, live
         scale[:, kernels] = _scale(space, x, live, weight, rule)
@@ -297,13 +294,13 @@ def _best(ratio: Ratio, X: Tensor, active: Tensor, history: History) -> Tensor:
     if stalls(X):
         return take(X, (good - ratio.bad.log_density_of(features)).argmax(-1, keepdim=True))
     score = good - ratio.bad.log_bound_of(features, features[:, :_TANGENTS])
-    few = _NEAR
+    few, m = _NEAR, score.shape[1]
     while True:
-        near = score.topk(min(few, score.shape[1]), -1).indices
+        near = score.topk(min(few, m), -1).indices
         exact = take(good, near) - ratio.bad.log_density_of(take(features, near))
         score = score.scatter(1, near, exact)
         value, place = exact.max(-1, keepdim=True)
-        if bool((value >= score.amax(-1, keepdim=True)).all()):
+        if few >= m or bool((value >= score.amax(-1, keepdim=True)).all()):
             return take(X, near.gather(1, place))
         few *= 4
 
