@@ -45,6 +45,22 @@ def test_the_proposal_explained_is_the_one_then_made_and_nothing_changes(method,
             opt.tell(config, loss(config))
 
 
+@pytest.mark.parametrize(("dimensions", "every"), [(9, 2), (10, 4)])
+def test_less_exploration_in_many_dimensions(dimensions, every):
+    space = {f"x{i}": Float(0.0, 1.0) for i in range(dimensions)}
+    opt = Optimizer(space, seed=0, method="gp")
+    for i in range(11):
+        opt.tell({name: (i * (j + 1) / 11) % 1.0 for j, name in enumerate(space)}, float(i % 5))
+    while opt.explain().arm == "initial design":
+        opt.ask()
+    arms = []
+    for _ in range(8):
+        arms.append(opt.explain().arm)
+        opt.ask()
+    assert arms.count("exploration") == 8 // every
+    assert arms.count("confidence bound") >= 8 - 8 // every - 1  # the first may have been alone
+
+
 def test_arms_by_what_is_under_way_and_what_was_enqueued():
     opt = told(SMOOTH, 30, seed=3)
     assert opt.explain().arm == "acquisition"  # the first, so not a local one

@@ -89,5 +89,6 @@ def arm_of(
         if is_first or is_local(history.asked) or not nearby.region.is_everywhere:
             return nearby.arms[0] if is_first else "trust region"
     if rule == "ucb_pe":
-        return "exploration" if is_exploration(history.asked, local) else "confidence bound"
+        explores = is_exploration(history.asked, local, history.X.shape[-1])
+        return "exploration" if explores else "confidence bound"
     return "acquisition"
