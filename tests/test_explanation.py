@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import bayesopt.optimizer
-from bayesopt import Float, Optimizer, Study
+from bayesopt import Categorical, Float, Optimizer, Study
 from bayesopt.explanation import ARMS, Explanation, percent
 from bayesopt.methods.insight import mean_improvement
 from bayesopt.surrogates.outcomes import OutcomeScale, half_rank
@@ -45,14 +45,14 @@ def test_the_proposal_explained_is_the_one_then_made_and_nothing_changes(method,
             opt.tell(config, loss(config))
 
 
-@pytest.mark.parametrize(("dimensions", "every"), [(9, 2), (10, 4)])
-def test_less_exploration_in_many_dimensions(dimensions, every):
-    space = {f"x{i}": Float(0.0, 1.0) for i in range(dimensions)}
-    opt = Optimizer(space, seed=0, method="gp")
-    for i in range(11):
-        opt.tell({name: (i * (j + 1) / 11) % 1.0 for j, name in enumerate(space)}, float(i % 5))
-    while opt.explain().arm == "initial design":
-        opt.ask()
+NINE = {f"x{i}": Float(0.0, 1.0) for i in range(9)}
+
+
+@pytest.mark.parametrize(
+    ("last", "every"), [({}, 2), ({"last": Float(0.0, 1.0)}, 4), ({"last": Categorical(["a", "b"])}, 2)]
+)
+def test_less_exploration_among_many_numbers(last, every):
+    opt = told(NINE | last, seed=0, method="gp")
     arms = []
     for _ in range(8):
         arms.append(opt.explain().arm)

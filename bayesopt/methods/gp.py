@@ -59,9 +59,9 @@ LARGEST_QLOGEI = 8
 #: functions stays quick.
 LARGEST_GREEDY = 128
 
-#: UCB-PE only explores with every second proposal. In many dimensions, where more is unknown than can ever be
-#: explored, with every fourth, and the bound of the others is by fewer standard deviations.
-EXPLORATION, EXPLORATION_IN_MANY, BETA_IN_MANY, MANY_DIMENSIONS = 2, 4, 1.2, 10
+#: UCB-PE only explores with every second proposal. In a vast space, of so many numbers that most of it can
+#: never be explored, with every fourth, and the bound of the others is by fewer standard deviations.
+EXPLORATION, VAST, EXPLORATION_IN_VAST, BETA_IN_VAST = 2, 10, 4, 1.2
 
 #: Largest batch that is climbed jointly at the end.
 JOINT = 16
@@ -299,21 +299,26 @@ def _explore(
     known: Situation, gp: GaussianProcess, best: Tensor, history: History, q: int, effort: Effort, local: bool
 ) -> Tensor:
     """By upper confidence bound and, now and then, pure exploration; local proposals apart."""
-    pending, d = _pending(known, history), known.surface.space.dim
-    bound = UpperConfidenceBound() if d < MANY_DIMENSIONS else UpperConfidenceBound(BETA_IN_MANY)
+    pending, space = _pending(known, history), known.surface.space
+    bound = UpperConfidenceBound(BETA_IN_VAST) if _is_vast(space) else UpperConfidenceBound()
     believed = best.new_zeros(len(best), pending.shape[1] + q, 1)
 
     def rule(slot: int) -> BatchAcquisition:
-        explores = known.nearby[slot] is None and is_exploration(history.asked + slot, local, d)
+        explores = known.nearby[slot] is None and is_exploration(history.asked + slot, local, space)
         return PureExploration() if explores else Averaged(bound)
 
     return greedy(known, *_beside(pending, gp, best, believed), rule, partial(_generators, history), effort)
 
 
-def is_exploration(at: int, local: bool, d: int) -> bool:
-    """Whether UCB-PE only explores in d dimensions, after `at` other proposals; local ones apart."""
-    every = EXPLORATION if d < MANY_DIMENSIONS else EXPLORATION_IN_MANY
+def is_exploration(at: int, local: bool, space: Space) -> bool:
+    """Whether UCB-PE only explores after `at` other proposals; local ones apart."""
+    every = EXPLORATION_IN_VAST if _is_vast(space) else EXPLORATION
     return at // (2 if local else 1) % every == every - 1
+
+
+def _is_vast(space: Space) -> bool:
+    """Many numbers; choices and conditions are worth exploring, however many there are."""
+    return space.dim >= VAST and takes_quadratic(space)
 
 
 def _thompson(known: Situation, gp: GaussianProcess, history: History, q: int) -> Tensor:

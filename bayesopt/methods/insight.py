@@ -89,6 +89,6 @@ def arm_of(
         if is_first or is_local(history.asked) or not nearby.region.is_everywhere:
             return nearby.arms[0] if is_first else "trust region"
     if rule == "ucb_pe":
-        explores = is_exploration(history.asked, local, history.X.shape[-1])
+        explores = is_exploration(history.asked, local, learnt.model.space)
         return "exploration" if explores else "confidence bound"
     return "acquisition"
