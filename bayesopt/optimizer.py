@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial, wraps
 from itertools import groupby
 from operator import itemgetter
@@ -55,9 +55,9 @@ from bayesopt.methods.regret import RegretDraws, draw_regret
 from bayesopt.methods.tpe import log_ratio, propose_tpe
 from bayesopt.reach import largest_fit
 from bayesopt.space import Space
-from bayesopt.surrogates.gp import Optimum
 from bayesopt.surrogates.model import Model
 from bayesopt.surrogates.outcomes import OutcomeScale
+from bayesopt.surrogates.warm_starts import SharedWarmStarts, WarmStarts
 from bayesopt.trials import FOREIGN, Config, Recommendation, Results, Rows, Trial
 
 log = logging.getLogger("bayesopt")
@@ -128,49 +128,6 @@ class _Told(NamedTuple):
     config: Config
     value: float | None
     std: float | None
-
-
-@dataclass(eq=False)
-class _WarmStarts:
-    """Hyper-parameters fitted to prefixes of the history; a cache, dropped when a prefix changes."""
-
-    entries: dict[tuple[str, int], tuple[np.ndarray, Optimum]] = field(default_factory=dict)
-
-    def get(self, kind: str, length: int, numbers: np.ndarray) -> Optimum | None:
-        prefix, optimum = self.entries.get((kind, length), (None, None))
-        return optimum if prefix is not None and np.array_equal(prefix, numbers[:length]) else None
-
-    def put(self, kind: str, length: int, numbers: np.ndarray, optimum: Optimum) -> None:
-        self.entries[kind, length] = numbers[:length].copy(), optimum
-
-
-@dataclass(frozen=True, eq=False)
-class _SharedWarmStarts:
-    """The warm starts of several studies as one `prefixes.Cache`."""
-
-    studies: "Sequence[Optimizer]"
-    numbers: list[dict[str, np.ndarray]]  # of the trials of each history, by study and kind
-    device: torch.device
-
-    @classmethod
-    def of(cls, studies: "Sequence[Optimizer]", device: torch.device) -> "_SharedWarmStarts":
-        """Those of the histories as they are, for a fit on a device."""
-        rows = [study._results.rows for study in studies]
-        numbers = [{"outcomes": r.number[np.isfinite(r.y)], "failures": r.number} for r in rows]
-        return cls(studies, numbers, device)
-
-    def get(self, kind: str, length: int) -> Optimum | None:
-        pairs = zip(self.studies, self.numbers, strict=True)
-        found = [study._warm.get(kind, length, numbers[kind]) for study, numbers in pairs]
-        known = [optimum for optimum in found if optimum is not None]
-        if len(known) < len(found):
-            return None
-        # A study that outgrows the CPU takes what it has learnt there along.
-        return Optimum(*(torch.stack(part).to(self.device) for part in zip(*known, strict=True)))
-
-    def put(self, kind: str, length: int, optimum: Optimum, /) -> None:
-        for study, order, *row in zip(self.studies, self.numbers, *optimum, strict=True):
-            study._warm.put(kind, length, order[kind], Optimum(*row))
 
 
 def _locked(method: Callable[Concatenate["Optimizer", P], R]) -> Callable[Concatenate["Optimizer", P], R]:
@@ -262,7 +219,7 @@ class Optimizer:
         self._known: Counter[Hashable] = Counter()  # keys of what was told or is pending
         self._enqueued: list[Config] = []
         self._asked = 0
-        self._warm = _WarmStarts()
+        self._warm = WarmStarts()
         self._latest: Learnt | None = None  # fitted to all that was told, if somebody wanted to look at it
         self._regrets: dict[bytes, Regret | None] = {}  # after some results, by their numbers; a cache
         self._lock = threading.RLock()
@@ -331,7 +288,7 @@ class Optimizer:
         eligible = torch.from_numpy(~pruned)[None]
 
         def choose(device: torch.device) -> Chosen:
-            history, warm = self._history().to(device), _SharedWarmStarts.of([self], device)
+            history, warm = self._history().to(device), _warm_starts([self], device)
             return lowest_mean(self._model(device), history, put(eligible, device), warm)
 
         place, value, std = self._computed(choose)
@@ -557,7 +514,7 @@ class Optimizer:
         return self._latest
 
     def _learn_from(self, history: History, device: torch.device) -> Learnt:
-        return learn(self._model(device), history.to(device), _SharedWarmStarts.of([self], device))
+        return learn(self._model(device), history.to(device), _warm_starts([self], device))
 
     def _learnt(self) -> Learnt | None:
         """The Gaussian process of what was told; None before the first success, or where it breaks down."""
@@ -1056,7 +1013,7 @@ def _propose(studies: Sequence[Optimizer], method: str, history: History, q: int
 def _propose_gp(studies: Sequence[Optimizer], history: History, q: int) -> Tensor:
     first = studies[0]
     device = history.X.device
-    acquisition, cache = ACQUISITIONS[first._acquisition], _SharedWarmStarts.of(studies, device)
+    acquisition, cache = ACQUISITIONS[first._acquisition], _warm_starts(studies, device)
     local = first._method == "auto"
     learnt = first._latest if len(studies) == 1 else None
     if learnt is not None and learnt.X.device != device:  # it was enough for one, and now there are many
@@ -1064,6 +1021,13 @@ def _propose_gp(studies: Sequence[Optimizer], history: History, q: int) -> Tenso
     return propose_gp(
         first._model(device), history, q, acquisition, first._batch, cache, local=local, learnt=learnt
     )
+
+
+def _warm_starts(studies: Sequence[Optimizer], device: torch.device) -> SharedWarmStarts:
+    """Those of the histories as they are, for a fit on a device."""
+    rows = [study._results.rows for study in studies]
+    numbers = [{"outcomes": r.number[np.isfinite(r.y)], "failures": r.number} for r in rows]
+    return SharedWarmStarts([study._warm for study in studies], numbers, device)
 
 
 def _place(asked_at: int | None) -> int:
