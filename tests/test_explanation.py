@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import bayesopt.optimizer
-from bayesopt import Categorical, Float, Optimizer, Study
+from bayesopt import Float, Optimizer, Study
 from bayesopt.explanation import ARMS, Explanation, percent
 from bayesopt.methods.insight import mean_improvement
 from bayesopt.surrogates.outcomes import OutcomeScale, half_rank
@@ -45,32 +45,16 @@ def test_the_proposal_explained_is_the_one_then_made_and_nothing_changes(method,
             opt.tell(config, loss(config))
 
 
-NINE = {f"x{i}": Float(0.0, 1.0) for i in range(9)}
-
-
-@pytest.mark.parametrize(
-    ("last", "every"), [({}, 2), ({"last": Float(0.0, 1.0)}, 4), ({"last": Categorical(["a", "b"])}, 2)]
-)
-def test_less_exploration_among_many_numbers(last, every):
-    opt = told(NINE | last, seed=0, method="gp")
-    arms = []
-    for _ in range(8):
-        arms.append(opt.explain().arm)
-        opt.ask()
-    assert arms.count("exploration") == 8 // every
-    assert arms.count("confidence bound") >= 8 - 8 // every - 1  # the first may have been alone
-
-
 def test_arms_by_what_is_under_way_and_what_was_enqueued():
     opt = told(SMOOTH, 30, seed=3)
     assert opt.explain().arm == "acquisition"  # the first, so not a local one
     opt.ask()
     assert opt.explain().arm in ("quadratic", "trust region")
     arms = []
-    for _ in range(6):
+    for _ in range(16):
         arms.append(opt.explain().arm)
         opt.ask()
-    assert arms[1::4] == ["exploration", "exploration"] and arms[3] == "confidence bound"
+    assert arms[1::2].count("exploration") == 2 and arms[1::2].count("confidence bound") == 6
     assert set(arms[::2]) <= {"quadratic", "trust region"}
     opt.enqueue({"x": 0.0, "y": 1.0, "z": 0.5})
     explanation = opt.explain()

@@ -59,9 +59,9 @@ LARGEST_QLOGEI = 8
 #: functions stays quick.
 LARGEST_GREEDY = 128
 
-#: UCB-PE only explores with every second proposal. In a vast space, of so many numbers that most of it can
-#: never be explored, with every fourth, and the bound of the others is by fewer standard deviations.
-EXPLORATION, VAST, EXPLORATION_IN_VAST, BETA_IN_VAST = 2, 10, 4, 1.2
+#: UCB-PE only explores with every fourth proposal; fewer standard deviations make up the bound of the others
+#: in a vast space, of so many numbers that most of it can never be explored.
+EXPLORATION, VAST, BETA_IN_VAST = 4, 10, 1.2
 
 #: Largest batch that is climbed jointly at the end.
 JOINT = 16
@@ -300,25 +300,20 @@ def _explore(
 ) -> Tensor:
     """By upper confidence bound and, now and then, pure exploration; local proposals apart."""
     pending, space = _pending(known, history), known.surface.space
-    bound = UpperConfidenceBound(BETA_IN_VAST) if _is_vast(space) else UpperConfidenceBound()
+    is_vast = space.dim >= VAST and takes_quadratic(space)  # choices are worth trying, however many there are
+    bound = UpperConfidenceBound(BETA_IN_VAST) if is_vast else UpperConfidenceBound()
     believed = best.new_zeros(len(best), pending.shape[1] + q, 1)
 
     def rule(slot: int) -> BatchAcquisition:
-        explores = known.nearby[slot] is None and is_exploration(history.asked + slot, local, space)
+        explores = known.nearby[slot] is None and is_exploration(history.asked + slot, local)
         return PureExploration() if explores else Averaged(bound)
 
     return greedy(known, *_beside(pending, gp, best, believed), rule, partial(_generators, history), effort)
 
 
-def is_exploration(at: int, local: bool, space: Space) -> bool:
+def is_exploration(at: int, local: bool) -> bool:
     """Whether UCB-PE only explores after `at` other proposals; local ones apart."""
-    every = EXPLORATION_IN_VAST if _is_vast(space) else EXPLORATION
-    return at // (2 if local else 1) % every == every - 1
-
-
-def _is_vast(space: Space) -> bool:
-    """Many numbers; choices and conditions are worth exploring, however many there are."""
-    return space.dim >= VAST and takes_quadratic(space)
+    return at // (2 if local else 1) % EXPLORATION == EXPLORATION - 1
 
 
 def _thompson(known: Situation, gp: GaussianProcess, history: History, q: int) -> Tensor:

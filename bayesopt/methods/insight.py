@@ -89,6 +89,5 @@ def arm_of(
         if is_first or is_local(history.asked) or not nearby.region.is_everywhere:
             return nearby.arms[0] if is_first else "trust region"
     if rule == "ucb_pe":
-        explores = is_exploration(history.asked, local, learnt.model.space)
-        return "exploration" if explores else "confidence bound"
+        return "exploration" if is_exploration(history.asked, local) else "confidence bound"
     return "acquisition"
