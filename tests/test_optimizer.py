@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import bayesopt.optimizer
 import bayesopt.surrogates.prefixes
 from bayesopt import Between, Categorical, Float, Int, Optimizer, Space
+from bayesopt.methods import gp
 
 SMOOTH = {"x": Float(-2.0, 2.0), "y": Float(0.01, 10.0, log=True)}
 MIXED = {
@@ -294,6 +295,21 @@ def test_what_is_pending_repels():
     assert_same(SMOOTH, [first], [again], 0.05)
     gap = (encoded(SMOOTH, [first]) - encoded(SMOOTH, [second])).abs().max()
     assert gap > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("last", "beta"), [({}, 1.8), ({"c": Categorical([0, 1])}, 1.8), ({"y": Float(0.0, 1.0)}, 1.2)]
+)
+def test_the_confidence_bound_is_narrower_among_ten_numbers(last, beta, monkeypatch):
+    bounds = []
+    bound = gp.UpperConfidenceBound
+    monkeypatch.setattr(gp, "UpperConfidenceBound", lambda *args: bounds.append(bound(*args)) or bounds[-1])
+    space = {f"x{i}": Float(0.0, 1.0) for i in range(9)} | last
+    opt = run(Optimizer(space, seed=0, method="gp"), 10)
+    opt.ask()
+    assert not bounds  # alone
+    opt.ask()
+    assert [each.beta for each in bounds] == [beta]
 
 
 def test_noisy_outcomes_do_not_make_a_lucky_one_the_incumbent():
