@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bayesopt import bfgs
 from bayesopt.acquisition.distinct import untried
-from bayesopt.acquisition.maximizer import ENUMERABLE, climbed_columns, enumerated
+from bayesopt.acquisition.maximizer import climbed_columns, enumerated
 from bayesopt.acquisition.surface import BELIEF_STRENGTH
 from bayesopt.device import constant, put, stalls, sure
 from bayesopt.methods.history import History, generator
@@ -79,18 +79,21 @@ def propose_tpe(space: Space, history: History, q: int, options: TPE = DEFAULT) 
     """
     sharp = _is_sharp(history, q, options)
     ratio = density_ratio(space, history, options, sharp)
+    taken = _Taken(history.X, history.X_pending)
     source = [generator(seed, history.asked, 0) for seed in history.seeds]
     pool = max(_POOL, 8 * q)
-    if q == 1 and options.joint and space.size > ENUMERABLE:
-        chosen = _best(ratio, *ratio.good.sample(options.candidates, source), history)
+    if q == 1 and options.joint and enumerated(space, history.X.device) is None:
+        chosen = _best(ratio, *ratio.good.sample(options.candidates, source), taken)
     else:
         X, good, bad = _candidates(ratio, source, options.candidates, pool)
-        good = _wanted(ratio, X, good, history)
+        good = _wanted(ratio, X, good, taken)
         best = (good - bad).topk(min(X.shape[1], pool if q > 1 else 1), -1).indices
-        chosen = _greedy(ratio, take(X, best), take(good, best), take(bad, best), q)
+        chosen = take(X, best)
+        if q > 1:
+            chosen = _greedy(ratio, chosen, take(good, best), take(bad, best), q)
     if sharp:
-        chosen = _climbed(ratio, chosen, history)
-    return _distinct(space, chosen, history)
+        chosen = _climbed(ratio, chosen, taken)
+    return _distinct(space, chosen, taken, history)
 
 
 @torch.no_grad()
@@ -273,24 +276,45 @@ def _recombined(ratio: Ratio, X: Tensor, pool: int) -> tuple[Tensor, Tensor, Ten
     return X, (good * active).sum(-1), (bad * active).sum(-1)
 
 
-def _wanted(ratio: Ratio, X: Tensor, good: Tensor, history: History) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class _Taken:
+    """What no proposal is to be: the told and the pending points, `(b, n, d)` each."""
+
+    told: Tensor
+    pending: Tensor
+
+    @cached_property
+    def codes(self) -> Tensor:
+        """Of all of them `(b, n)`."""
+        return torch.cat([_codes(self.told), _codes(self.pending)], 1)
+
+    def has(self, X: Tensor) -> Tensor:
+        """Which of the points `(b, m, d)` are among them."""
+        if X.shape[1] == 1 and not stalls(X):  # the first column mostly tells that a single point is new
+            first = X[..., 0]
+            if not any(bool(_same(first, part[..., 0]).any()) for part in (self.told, self.pending)):
+                return torch.zeros_like(first, dtype=torch.bool)
+        return _among(_codes(X), self.codes)
+
+
+def _wanted(ratio: Ratio, X: Tensor, good: Tensor, taken: _Taken) -> Tensor:
     """What speaks for points `(b, m, d)`, where `log l` is good `(b, m)`: the belief too; -inf if known."""
     space = ratio.space
     if space.has_belief:
         good = good + ratio.belief_weight * space.belief(X)[0]
     if math.isinf(space.size):  # a draw meets an old point with probability 0
         return good
-    return good.masked_fill(_known(X, history), -torch.inf)
+    return good.masked_fill(taken.has(X), -torch.inf)
 
 
-def _best(ratio: Ratio, X: Tensor, active: Tensor, history: History) -> Tensor:
+def _best(ratio: Ratio, X: Tensor, active: Tensor, taken: _Taken) -> Tensor:
     """The best `(b, 1, d)` of the snapped points `(b, m, d)`.
 
     On the CPU all are ranked by a bound of g, and those that may be the best judged by g itself, until one of
     these is above the bounds of all others. On a device a look at that would cost more than all of g.
     """
     features = ratio.good.columns.features(X, active)
-    good = _wanted(ratio, X, ratio.good.log_density_of(features), history)
+    good = _wanted(ratio, X, ratio.good.log_density_of(features), taken)
     if stalls(X):
         return take(X, (good - ratio.bad.log_density_of(features)).argmax(-1, keepdim=True))
     score = good - ratio.bad.log_bound_of(features, features[:, :_TANGENTS])
@@ -322,7 +346,7 @@ def _greedy(ratio: Ratio, X: Tensor, good: Tensor, bad: Tensor, q: int) -> Tenso
     return take(X, torch.cat(chosen, 1))
 
 
-def _climbed(ratio: Ratio, X: Tensor, history: History) -> Tensor:
+def _climbed(ratio: Ratio, X: Tensor, taken: _Taken) -> Tensor:
     """The proposals `(b, q, d)` after bounded BFGS on the numeric columns.
 
     Each climbs `log l - log g` with the kernels of the others, where they stood, on the bad side. One that
@@ -333,7 +357,7 @@ def _climbed(ratio: Ratio, X: Tensor, history: History) -> Tensor:
     alone = X.shape[:2] == (1, 1) and not stalls(X) and not ratio.space.has_belief
     found, better = (_climbed_alone if alone else _climbed_abreast)(ratio, X)
     met = _repeats(_codes(torch.cat([X, found], 1)))[:, X.shape[1] :]
-    new = ~(_known(found, history) | met)
+    new = ~(taken.has(found) | met)
     return torch.where((better & new).unsqueeze(-1), found, X)
 
 
@@ -411,19 +435,6 @@ def _line(d: int, device: torch.device) -> Tensor:
     return torch.randn(d, generator=generator(0), dtype=torch.float64).to(device)
 
 
-def _known(X: Tensor, history: History) -> Tensor:
-    """Which of the points `(b, m, d)` were told or are pending."""
-    parts = history.X, history.X_pending
-    first = X[..., 0]  # mostly tells that a single point is new
-    if (
-        X.shape[1] == 1
-        and not stalls(X)
-        and not any(bool(_same(first, part[..., 0]).any()) for part in parts)
-    ):
-        return torch.zeros_like(first, dtype=torch.bool)
-    return _among(_codes(X), torch.cat([_codes(part) for part in parts], 1))
-
-
 def _among(codes: Tensor, taken: Tensor) -> Tensor:
     """Which of the codes `(b, m)` are among the codes `taken (b, n)`."""
     if codes.shape[1] <= 2:  # comparing with all is cheaper than sorting them
@@ -446,9 +457,9 @@ def _same(codes: Tensor, others: Tensor) -> Tensor:
     return (codes - others).abs() <= _SAME
 
 
-def _distinct(space: Space, X: Tensor, history: History) -> Tensor:
+def _distinct(space: Space, X: Tensor, taken: _Taken, history: History) -> Tensor:
     """The proposals `(b, q, d)`, those known or repeated replaced by untried ones."""
-    again = _known(X, history)
+    again = taken.has(X)
     if X.shape[1] > 1:
         again = again | _repeats(_codes(X))
     if sure(~again):

@@ -15,6 +15,7 @@ from bayesopt.methods.tpe import (
     _climbed_abreast,
     _climbed_alone,
     _codes,
+    _Taken,
     density_ratio,
     propose_tpe,
 )
@@ -227,7 +228,7 @@ def test_a_single_proposal_is_the_best_of_all_draws(space, sharp, n, device):
     ratio = density_ratio(space, known, TPE(), sharp)
     X, active = ratio.good.sample(2400, [generator(s, 2, 0) for s in range(4)])
     good, bad = ratio.log_densities(X, active)
-    chosen = _best(ratio, X, active, known)
+    chosen = _best(ratio, X, active, _Taken(known.X, known.X_pending))
     above, below = ratio.log_densities(chosen, space.activity(chosen))
     torch.testing.assert_close((above - below)[:, 0], (good - bad).amax(-1))
 
