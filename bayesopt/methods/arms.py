@@ -10,8 +10,9 @@ Every other proposal is local. The arms take turns, and one that succeeds goes o
 
 While the quadratic succeeds, half of the other proposals are its own, too; and while none of the others
 finds anything, but the local ones do, half of them are the arms' in turn, in spaces that take a quadratic.
-Where it is late, others still find nothing and outcomes are exact, a descent by finite differences takes
-nearly all turns, until it does not get on.
+Where all columns are continuous and outcomes exact, a descent by finite differences takes nearly all turns,
+until it does not get on: a first one as soon as there are results for a quadratic, unless the slopes that it
+finds tell of a rough function; another one late, where the others find nothing.
 How far the arms reach follows from how they fared, in the order of asking; it is computed from the history
 at each ask, not kept.
 """
@@ -34,7 +35,7 @@ from bayesopt.methods.history import History
 from bayesopt.rows import take
 from bayesopt.space import Space
 from bayesopt.surrogates.model import LARGEST_FIT
-from bayesopt.surrogates.quadratic import Quadratic, is_determined
+from bayesopt.surrogates.quadratic import Quadratic, coefficients, is_determined
 
 Array = NDArray[Any]
 
@@ -62,14 +63,19 @@ _WINDOW, _THRIVING = 6, 2
 #: extra turns where the others had none.
 _LOOKED_BACK, _ENOUGH = 8, 2
 
-#: Results per dimension before a descent, and steps of it without an improvement that end it.
-_LATE, _PATIENCE = 20, 4
+#: Results per dimension before the first descent, at least, and before another one; steps in a row without an
+#: improvement that end it.
+_EARLY, _LATE, _PATIENCE = 4, 20, 8
+
+#: Slope across the space, over the distance of the median outcome from the best one, beyond which the first
+#: descent is given up: where a function is smooth, the best of many points is on a gentle slope.
+_STEEP = 8.0
 
 #: How much longer the history must be for another one, after one that got on, and after one that did not.
 _REST, _LONG_REST = 1.1, 1.5
 
-#: Columns beyond which a descent takes too many evaluations a step.
-_MOST_COLUMNS = 50
+#: Columns beyond which the model of a descent takes too long: it has an entry for any two of them.
+_MOST_COLUMNS = 40
 
 #: A pending evaluation within this share of the reach makes another minimiser of the quadratic wait.
 _AWAITED = 0.1
@@ -124,7 +130,7 @@ class Arms:
     turn: who makes the next local proposal; recent: whether the quadratic succeeded with the last ones.
     near, far: whether the last local proposals succeeded, and the last others where there may be a quadratic.
     descends: whether a descent is under way; fell: whether it has succeeded; stuck: its steps in a row that
-    did not; rested: when there may be another one.
+    did not; begun: results told before the first one; rested: when there may be another one.
     """
 
     side: float = _SIDE
@@ -139,24 +145,40 @@ class Arms:
     descends: bool = False
     fell: bool = False
     stuck: int = 0
+    begun: int = 0
     rested: float = 0.0
 
     @classmethod
     def after(
-        cls, X: Array, y: Array, at: Array, quadratic: bool, differences: Differences | None = None
+        cls,
+        X: Array,
+        y: Array,
+        at: Array,
+        quadratic: bool,
+        differences: Differences | None = None,
+        alone: bool = True,
     ) -> "Arms":
         """What the local proposals among the told `X (n, d)`, `y (n,)`, asked `at (n,)`, have taught.
 
         Which of two arms made a proposal at the turn of the box, where the quadratic may not have been
         believed, is told from its distance to the incumbent; what a descent has done, from the differences
-        among X. They are None where there is to be none.
+        among X. They are None where there is to be none. The first one begins where the next proposal is made
+        `alone`.
         """
         arms, d = cls(), X.shape[-1]
         incumbent, best, known = X[0], math.inf, 0
         for i, (value, place) in enumerate(zip(y.tolist(), at.tolist(), strict=True)):
             counts = known >= 2 * d and place >= 0
+            if differences is not None and differences.of[i] >= 0 and not arms.begun and known >= _first(d):
+                arms.descends, arms.begun = True, i
             if counts and differences is not None and arms.descends and arms.make(place):
-                arms.record_descent(value < best, differences.of[i] >= 0, known)
+                base = int(differences.of[i])
+                arms.record_descent(value < best, base >= 0, known)
+                if base >= 0 and arms.rested == 0.0:
+                    slope = abs(value - y[base]) / np.abs(X[i] - X[base]).max()
+                    height = np.nanmedian(y[: arms.begun]) - y[base]
+                    if not 0.0 < slope <= _STEEP * height:  # rough, or a plateau
+                        arms.end_descent(known)
             elif counts and arms.make(place):
                 by_model = quadratic and is_determined(known, d) and arms.turn is not Turn.REGION
                 if arms.turn is Turn.BOX:
@@ -174,6 +196,8 @@ class Arms:
                 incumbent, best = X[i], value
             may_descend = differences is not None and arms.nothing_far
             arms.descends |= may_descend and known >= max(_LATE * d, arms.rested)
+        if differences is not None and alone and not arms.begun and known >= _first(d):
+            arms.descends, arms.begun = True, len(X)
         return arms
 
     @property
@@ -202,10 +226,15 @@ class Arms:
     def record_descent(self, improved: bool, is_difference: bool, known: int) -> None:
         """A difference of the descent, or a step, was told when `known` results had been."""
         self.fell |= improved and not is_difference
-        self.stuck = 0 if improved else self.stuck + (not is_difference)
+        if not is_difference:
+            self.stuck = 0 if improved else self.stuck + 1
         if self.stuck == _PATIENCE:
-            self.rested = (_REST if self.fell else _LONG_REST) * known
-            self.descends, self.fell, self.stuck = False, False, 0
+            self.end_descent(known)
+
+    def end_descent(self, known: int) -> None:
+        """There is nothing more to be had from it for a while."""
+        self.rested = (_REST if self.fell else _LONG_REST) * known
+        self.descends, self.fell, self.stuck = False, False, 0
 
     def record(self, improved: bool) -> None:
         """Whose turn it was found something better than anything before, or did not."""
@@ -240,9 +269,10 @@ def look_nearby(space: Space, history: History, lengthscales: Tensor, at: int, a
     X, y = history.X, history.y
     quadratic = takes_quadratic(space)
     told = list(zip(*(t.numpy() for t in (history.home.X, history.home.y, history.at)), strict=True))
-    differences = [_differences(X_i, quadratic and not history.noisy) for X_i, _, _ in told]
+    may_descend = quadratic and not history.noisy and all(levels is None for levels in space.levels)
+    differences = [_differences(X_i, may_descend) for X_i, _, _ in told]
     arms = [
-        Arms.after(X_i, y_i, asked, quadratic, among)
+        Arms.after(X_i, y_i, asked, quadratic, among, alone)
         for (X_i, y_i, asked), among in zip(told, differences, strict=True)
     ]
     finite = y.nan_to_num(nan=torch.inf)
@@ -277,8 +307,13 @@ def _differences(X: Array, may_descend: bool) -> Differences | None:
     All distances of a long history are too many.
     """
     n, d = X.shape
-    due = may_descend and d <= _MOST_COLUMNS and _LATE * d <= n <= LARGEST_FIT
+    due = may_descend and d <= _MOST_COLUMNS and _first(d) <= n <= LARGEST_FIT
     return Differences.among(X) if due else None
+
+
+def _first(d: int) -> int:
+    """Results before the first descent: no fewer than a quadratic has coefficients."""
+    return max(_EARLY * d, coefficients(d, full=True))
 
 
 def _by_quadratic(

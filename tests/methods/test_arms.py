@@ -24,6 +24,7 @@ from bayesopt.methods.arms import (
     takes_quadratic,
     trust_region,
 )
+from bayesopt.methods.descent import WIDTHS
 from bayesopt.methods.history import History, generator
 from bayesopt.methods.quasi_random import design_size
 from tests.methods.histories import CHOICES, CONDITIONAL, FINITE, MIXED, SMOOTH, history, one, places
@@ -176,12 +177,14 @@ def test_arms_get_extra_turns_where_only_they_succeed(local, others, expected):
 
 def test_a_descent_begins_late_where_nothing_is_found_and_ends_when_it_is_stuck():
     """Improvements by local proposals only; then none at all. It takes seven of eight turns meanwhile."""
-    n, d = 120, 2
+    n, d = 140, 2
     X, at = np.random.default_rng(0).random((n, d)), np.arange(n)
     y = np.where(at < 60, -1.0 * (at // 2), 99.0)  # the odd ones are level with the even ones before them
 
     def after(k, quadratic=True, noisy=False):
-        return Arms.after(X[:k], y[:k], at[:k], quadratic, _differences(X[:k], quadratic and not noisy))
+        return Arms.after(
+            X[:k], y[:k], at[:k], quadratic, _differences(X[:k], quadratic and not noisy), False
+        )
 
     stages = [after(k) for k in range(1, n + 1)]
     stages = [Arms(), *stages]
@@ -190,7 +193,7 @@ def test_a_descent_begins_late_where_nothing_is_found_and_ends_when_it_is_stuck(
     assert [stages[begun].make(i) for i in range(9)] == [False, *[True] * 7, False]
     ended = next(k for k in range(begun, n) if not stages[k].descends)
     tries = [k for k in range(begun, ended) if is_spare(k)]
-    assert len(tries) == 4
+    assert len(tries) == 8
     again = next(k for k in range(ended, n) if stages[k].descends)
     assert again == math.ceil(1.5 * (ended - 1))
     y[tries[-1]] = -100.0  # a step succeeds in time
@@ -199,13 +202,57 @@ def test_a_descent_begins_late_where_nothing_is_found_and_ends_when_it_is_stuck(
         assert not after(begun, quadratic, noisy).descends
 
 
+@pytest.mark.parametrize("d", [1, 2, 5, 10])
+def test_the_first_descent_begins_with_results_for_a_quadratic(d):
+    """And where it is alone; beside others it has not begun, unless its first difference has been told."""
+    X = np.random.default_rng(0).random((80, d))
+    y, at = X.sum(1), np.arange(80)
+
+    def after(k, alone):
+        return Arms.after(X[:k], y[:k], at[:k], True, _differences(X[:k], True), alone)
+
+    first = max(4 * d, (d + 1) * (d + 2) // 2)
+    assert [after(k, True).descends for k in range(1, 80)] == [k >= first for k in range(1, 80)]
+    assert not any(after(k, False).descends for k in range(1, 80) if k < 20 * d)
+    X[first] = X[y[:first].argmin()] + WIDTHS[0]
+    y[first] = X[first].sum()
+    assert after(first + 1, False).descends and after(first + 1, False).begun == first
+
+
+@pytest.mark.parametrize(
+    ("slope", "goes_on"),
+    [(7.9, True), (-7.9, True), (1e-3, True), (8.1, False), (-8.1, False), (0.0, False), (math.nan, False)],
+)
+def test_slopes_of_a_rough_function_end_the_first_descent(slope, goes_on):
+    """Across the space, over the distance of the median from the best; nor is there anything on a plateau."""
+    X, y = np.random.default_rng(0).random((8, 2)), np.array([9.0, 4.0, 6.0, 5.0, 3.0, 3.0, 2.0, 7.0])
+    X[6] = 0.5
+    X, y = np.concatenate([X, X[6:7] + WIDTHS[0] * np.array([[0.3, 1.0]])]), np.append(y, 2.0)
+    change = X[8, 1] - X[6, 1]
+    y[6], y[8] = 0.0, slope * change * (4.5 - 0.0)  # the median of the eight, above the best
+    arms = Arms.after(X, y, np.array([*range(8), 9]), True, _differences(X, True))
+    assert (arms.begun, arms.descends, arms.rested) == (8, goes_on, 0.0 if goes_on else 12.0)
+
+
 def test_differences_are_no_failures_of_a_descent():
     arms = Arms(descends=True)
-    for is_difference, stuck in [(False, 1), (True, 1), (False, 2), (False, 3), (True, 3)]:
-        arms.record_descent(False, is_difference, 50)
-        assert (arms.descends, arms.stuck) == (True, stuck)
+    for step in range(1, 8):
+        for is_difference in (False, True):
+            arms.record_descent(False, is_difference, 50)
+            assert (arms.descends, arms.stuck) == (True, step)
+    arms.record_descent(True, True, 50)  # nor is a better one a success
+    assert (arms.descends, arms.stuck, arms.fell) == (True, 7, False)
     arms.record_descent(False, False, 50)
     assert (arms.descends, arms.stuck, arms.rested) == (False, 0, 75.0)
+
+
+def test_descents_are_for_continuous_columns():
+    """A whole number cannot be changed a little."""
+    for k, expected in ((Float(0.0, 1.0), True), (Int(0, 10**6), False)):
+        space = Space({"x": Float(0.0, 1.0), "k": k})
+        h = history(space, n=9, pending=0)
+        found = look_nearby(space, h, torch.ones(3, 2, dtype=torch.float64), 9)
+        assert (found.arms == ("descent",) * 3) is expected
 
 
 def test_failures_of_local_proposals_are_not_successes():
@@ -268,7 +315,9 @@ def test_the_quadratic_is_believed_where_the_function_is_one(device):
     active, scales = torch.ones_like(X, dtype=torch.bool), torch.ones(1, 3, dtype=X.dtype, device=device)
 
     def nearby(y, at):
-        return look_nearby(SMOOTH, History(X, active, y, X[:, :0], active[:, :0], (0,), 31, at), scales, 31)
+        return look_nearby(
+            SMOOTH, History(X, active, y, X[:, :0], active[:, :0], (0,), 31, at), scales, 31, False
+        )
 
     bowl = (X - 0.4).square().sum(-1)
     found = nearby(bowl, places(30, 30))
@@ -295,11 +344,11 @@ def test_an_extra_proposal_is_the_quadratics_while_it_thrives(device):
     for values, thrives in ((y, True), (y.flip(-1), False)):
         h = History(X, active, values.to(device), X[:, :0], active[:, :0], (0,), 42, places(40, 0))
         arms = Arms.after(X[0].cpu().numpy(), values[0].numpy(), h.at[0].numpy(), True)
-        extra = look_nearby(SMOOTH, h, scales, 42)
+        extra = look_nearby(SMOOTH, h, scales, 42, False)
         assert (extra.region.lower == 0.0).all() and (extra.region.upper == 1.0).all()
         assert arms.quadratic_thrives == thrives
         assert thrives or float(extra.preference) == -math.inf
-        local = look_nearby(SMOOTH, h, scales, 41)
+        local = look_nearby(SMOOTH, h, scales, 41, False)
         assert not thrives or torch.equal(extra.preference, local.preference)
 
 
