@@ -63,9 +63,9 @@ _WINDOW, _THRIVING = 6, 2
 #: extra turns where the others had none.
 _LOOKED_BACK, _ENOUGH = 8, 2
 
-#: Results per dimension before the first descent, at least, and before another one; steps in a row without an
+#: Results before the first descent, at least, and per dimension before another one; steps in a row without an
 #: improvement that end it.
-_EARLY, _LATE, _PATIENCE = 4, 20, 8
+_EARLY, _LATE, _PATIENCE = 20, 20, 8
 
 #: Slope across the space, over the distance of the median outcome from the best one, beyond which the first
 #: descent is given up: where a function is smooth, the best of many points is on a gentle slope.
@@ -175,8 +175,8 @@ class Arms:
                 base = int(differences.of[i])
                 arms.record_descent(value < best, base >= 0, known)
                 if base >= 0 and arms.rested == 0.0:
-                    slope = abs(value - y[base]) / np.abs(X[i] - X[base]).max()
-                    height = np.nanmedian(y[: arms.begun]) - y[base]
+                    slope = abs(value - float(y[base])) / float(np.abs(X[i] - X[base]).max())
+                    height = float(np.nanmedian(y[: arms.begun])) - float(y[base])
                     if not 0.0 < slope <= _STEEP * height:  # rough, or a plateau
                         arms.end_descent(known)
             elif counts and arms.make(place):
@@ -313,7 +313,7 @@ def _differences(X: Array, may_descend: bool) -> Differences | None:
 
 def _first(d: int) -> int:
     """Results before the first descent: no fewer than a quadratic has coefficients."""
-    return max(_EARLY * d, coefficients(d, full=True))
+    return max(_EARLY, coefficients(d, full=True))
 
 
 def _by_quadratic(

@@ -101,6 +101,7 @@ class _Model(NamedTuple):
     unknown: Array
 
 
+@np.errstate(all="ignore")  # the largest floats are an infinity apart
 def descend(X: Array, y: Array, differences: Differences) -> Array | None:
     """The next difference, or the next point along the step from the best base; None for nothing to do.
 
@@ -121,11 +122,10 @@ def descend(X: Array, y: Array, differences: Differences) -> Array | None:
     later = np.flatnonzero(differences.of < 0)
     later = later[later > mine.max(initial=base)]
     try:
-        with np.errstate(all="ignore"):
-            model = _model(X, y, np.flatnonzero(differences.of < 0), told, base)
-            step = _newton_step(model.g, model.H, X[base])
-            slope = float(model.g @ step)
-            tried = _shares(step, X[later] - X[base])
+        model = _model(X, y, np.flatnonzero(differences.of < 0), told, base)
+        step = _newton_step(model.g, model.H, X[base])
+        slope = float(model.g @ step)
+        tried = _shares(step, X[later] - X[base])
     except np.linalg.LinAlgError:
         return None  # the differences vanish, or overflow
     if not len(mine) or (len(mine) < X.shape[1] and (slope >= 0.0 or tried.any())):
@@ -144,8 +144,7 @@ def _is_rough(changes: Array, differences: Array, spread: float) -> bool:
 def _width(y: Array) -> float:
     """That of the precision of the outcomes."""
     finite = y[np.isfinite(y)]
-    with np.errstate(over="ignore"):
-        return WIDTHS[1] if np.array_equal(finite, finite.astype(np.float32)) else WIDTHS[0]
+    return WIDTHS[1] if np.array_equal(finite, finite.astype(np.float32)) else WIDTHS[0]
 
 
 def _beside(x: Array, direction: Array, width: float, told: Array) -> Array | None:

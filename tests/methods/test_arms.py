@@ -211,9 +211,9 @@ def test_the_first_descent_begins_with_results_for_a_quadratic(d):
     def after(k, alone):
         return Arms.after(X[:k], y[:k], at[:k], True, _differences(X[:k], True), alone)
 
-    first = max(4 * d, (d + 1) * (d + 2) // 2)
+    first = max(20, (d + 1) * (d + 2) // 2)
     assert [after(k, True).descends for k in range(1, 80)] == [k >= first for k in range(1, 80)]
-    assert not any(after(k, False).descends for k in range(1, 80) if k < 20 * d)
+    assert not any(after(k, False).descends for k in range(1, 80) if k < max(20 * d, first))
     X[first] = X[y[:first].argmin()] + WIDTHS[0]
     y[first] = X[first].sum()
     assert after(first + 1, False).descends and after(first + 1, False).begun == first
@@ -225,13 +225,15 @@ def test_the_first_descent_begins_with_results_for_a_quadratic(d):
 )
 def test_slopes_of_a_rough_function_end_the_first_descent(slope, goes_on):
     """Across the space, over the distance of the median from the best; nor is there anything on a plateau."""
-    X, y = np.random.default_rng(0).random((8, 2)), np.array([9.0, 4.0, 6.0, 5.0, 3.0, 3.0, 2.0, 7.0])
-    X[6] = 0.5
-    X, y = np.concatenate([X, X[6:7] + WIDTHS[0] * np.array([[0.3, 1.0]])]), np.append(y, 2.0)
-    change = X[8, 1] - X[6, 1]
-    y[6], y[8] = 0.0, slope * change * (4.5 - 0.0)  # the median of the eight, above the best
-    arms = Arms.after(X, y, np.array([*range(8), 9]), True, _differences(X, True))
-    assert (arms.begun, arms.descends, arms.rested) == (8, goes_on, 0.0 if goes_on else 12.0)
+    X, y = (
+        np.random.default_rng(0).random((21, 2)),
+        np.array([9.0, 4.0, 6.0, 5.0, 3.0, 3.0, 2.0, 7.0, 1.0, 8.0] * 2),
+    )
+    X[6], y[6] = 0.5, 0.0
+    X[20] = X[6] + WIDTHS[0] * np.array([0.3, 1.0])
+    y = np.append(y, slope * (X[20, 1] - 0.5) * np.median(y))
+    arms = Arms.after(X, y, np.array([*range(20), 21]), True, _differences(X, True))
+    assert (arms.begun, arms.descends, arms.rested) == (20, goes_on, 0.0 if goes_on else 30.0)
 
 
 def test_differences_are_no_failures_of_a_descent():
@@ -250,8 +252,8 @@ def test_descents_are_for_continuous_columns():
     """A whole number cannot be changed a little."""
     for k, expected in ((Float(0.0, 1.0), True), (Int(0, 10**6), False)):
         space = Space({"x": Float(0.0, 1.0), "k": k})
-        h = history(space, n=9, pending=0)
-        found = look_nearby(space, h, torch.ones(3, 2, dtype=torch.float64), 9)
+        h = history(space, n=21, pending=0)
+        found = look_nearby(space, h, torch.ones(3, 2, dtype=torch.float64), 21)
         assert (found.arms == ("descent",) * 3) is expected
 
 
