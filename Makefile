@@ -41,12 +41,12 @@ clean: ## remove .venv, caches and builds
 	find bayesopt benchmarks tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # A stamp is fresh until the packaging changes: the next run starts at once and needs no network.
-# The build backend comes from constraints.txt too, hence no build isolation.
+# The build backends, ours and that of cocopp (which has no wheel), come from constraints.txt too, hence no build isolation.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
 $(VENV)/.installed-%: pyproject.toml constraints.txt | $(BIN)/pip
 	@echo 'Installing bayesopt-torch[$*] into $(VENV); the first time this takes a few minutes.'
-	@$(PIP) setuptools
+	@$(PIP) setuptools setuptools-scm
 	@$(PIP) --no-build-isolation --editable '.[$*]'
 	@touch $@
 
