@@ -166,18 +166,17 @@ class Arms:
         `alone`.
         """
         arms, d = cls(), X.shape[-1]
-        incumbent, best, known = X[0], math.inf, 0
+        incumbent, best, known, median = X[0], math.inf, 0, math.nan
         for i, (value, place) in enumerate(zip(y.tolist(), at.tolist(), strict=True)):
             counts = known >= 2 * d and place >= 0
             if differences is not None and differences.of[i] >= 0 and not arms.begun and known >= _first(d):
-                arms.descends, arms.begun = True, i
+                arms.descends, arms.begun, median = True, i, float(np.nanmedian(y[:i]))
             if counts and differences is not None and arms.descends and arms.make(place):
                 base = int(differences.of[i])
                 arms.record_descent(value < best, base >= 0, known)
                 if base >= 0 and arms.rested == 0.0:
                     slope = abs(value - float(y[base])) / float(np.abs(X[i] - X[base]).max())
-                    height = float(np.nanmedian(y[: arms.begun])) - float(y[base])
-                    if not 0.0 < slope <= _STEEP * height:  # rough, or a plateau
+                    if not 0.0 < slope <= _STEEP * (median - float(y[base])):  # rough, or a plateau
                         arms.end_descent(known)
             elif counts and arms.make(place):
                 by_model = quadratic and is_determined(known, d) and arms.turn is not Turn.REGION

@@ -12,6 +12,7 @@ differences are there, and how far along its step has been searched, is read off
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -192,7 +193,7 @@ def _fitted(H: Array, own: _Slopes | None, others: list[_Slopes], V: Array, exce
     Args: V: changes of place `(r, d)`; excess: of value `(r,)`.
     """
     d = len(H)
-    i, j = np.triu_indices(d)
+    i, j = _entries(d)
     values, vectors = np.linalg.eigh(H)
     metric = vectors * np.sqrt(values)
     A, t = _equations(others, V, excess, metric)
@@ -226,21 +227,21 @@ def _equations(slopes: list[_Slopes], V: Array, excess: Array, metric: Array) ->
     Those of values, at as many of the nearest points as the Hessian has entries; and of the nearest slopes,
     half as many again as there are unknowns: on a bent valley those further back tell of another curvature.
     """
-    rows, numbers = [], []
-    far = np.linalg.norm(np.array([each.offset for each in slopes]).reshape(-1, len(metric)) @ metric, axis=1)
+    rows, numbers, d, p = [], [], len(metric), len(_entries(len(metric))[0])
+    far = np.linalg.norm(np.array([each.offset for each in slopes]).reshape(-1, d) @ metric, axis=1)
+    count = np.array([len(each.outcome) for each in slopes], dtype=int)
     order = far.argsort(kind="stable")
-    before = np.cumsum([0, *(len(slopes[k].outcome) for k in order)])[:-1]
-    near = [slopes[k] for k in order[before < _NEAREST * len(metric) * (len(metric) + 3) / 2]]
-    for same in {len(each.outcome): None for each in near}:
-        chosen = [each for each in near if len(each.outcome) == same]
-        row, number = _orthonormal(chosen, metric)
-        size = np.linalg.norm(np.stack([each.offset for each in chosen]) @ metric, axis=1)[:, None]
-        rows.append((row / size[..., None]).reshape(-1, row.shape[-1]))
+    near = order[count[order].cumsum() - count[order] < _NEAREST * (d + p)]
+    for m in dict.fromkeys(count[near].tolist()):
+        same = near[count[near] == m]
+        row, number = _orthonormal([slopes[k] for k in same], metric)
+        size = far[same, None]
+        rows.append((row / size[..., None]).reshape(-1, d + p))
         numbers.append((number / size).reshape(-1))
     Z = V @ metric
     size = np.linalg.norm(Z, axis=1)
     nearest = size.argsort(kind="stable")
-    nearest = nearest[size[nearest] > 0.0][: Z.shape[1] * (Z.shape[1] + 1) // 2]
+    nearest = nearest[size[nearest] > 0.0][:p]
     Z, size = Z[nearest], size[nearest] ** 2
     rows.append(np.concatenate([Z, 0.5 * _products(Z, Z)], 1) / size[:, None])
     numbers.append(excess[nearest] / size)
@@ -264,8 +265,15 @@ def _orthonormal(slopes: list[_Slopes], metric: Array) -> tuple[Array, Array]:
 
 def _products(a: Array, b: Array) -> Array:
     """What `a'Hb` is made of, entry by entry of the upper half of H."""
-    i, j = np.triu_indices(a.shape[-1])
+    i, j = _entries(a.shape[-1])
     return np.asarray(a[..., i] * b[..., j] + np.where(i == j, 0.0, a[..., j] * b[..., i]))
+
+
+@lru_cache(maxsize=64)
+def _entries(d: int) -> tuple[Array, Array]:
+    """Rows and columns of the upper half of H."""
+    i, j = np.triu_indices(d)
+    return i, j
 
 
 def _positive(H: Array) -> Array:
