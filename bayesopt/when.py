@@ -10,6 +10,8 @@ import numpy as np
 
 Choice = str | int | float | bool | None
 
+_KINDS: tuple[type, ...] = (bool, int, float, str)
+
 
 def choice_key(value: object) -> tuple[str, object]:
     """What makes two choices the same: type and value, so True, 1 and 1.0 stay apart.
@@ -17,10 +19,10 @@ def choice_key(value: object) -> tuple[str, object]:
     >>> choice_key(True) == choice_key(1)
     False
     """
-    for kind in (bool, int, float, str):
-        if isinstance(value, kind):
-            return kind.__name__, value
-    return type(value).__name__, value
+    kind = type(value)
+    if kind not in _KINDS:  # of a subclass the first that it is
+        kind = next((known for known in _KINDS if isinstance(value, known)), kind)
+    return kind.__name__, value
 
 
 def plain(value: object) -> object:

@@ -1,5 +1,6 @@
 """TPE as a function of the history: what must not matter does not, what must does."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -15,10 +16,13 @@ from bayesopt.methods.tpe import (
     _climbed_abreast,
     _climbed_alone,
     _codes,
+    _picks,
+    _picks_at_home,
     _Taken,
     density_ratio,
     propose_tpe,
 )
+from bayesopt.rows import take
 from tests.methods.histories import places
 
 FLAT = Space({"x": Float(0.0, 1.0), "y": Float(0.0, 1.0), "z": Float(0.0, 1.0)})
@@ -243,3 +247,25 @@ def test_one_point_climbs_as_among_others(space):
         )
         torch.testing.assert_close(alone, abreast, rtol=0, atol=1e-7)
         assert bool((better == gained).all())
+
+
+@pytest.mark.parametrize("picks", [_picks, _picks_at_home], ids=["torch", "numpy"])
+@pytest.mark.parametrize("space", [FLAT, TREE], ids=["flat", "tree"])
+def test_each_of_a_batch_is_the_best_given_those_before(space, picks):
+    ratio = density_ratio(space, history(space, "cpu", b=3), TPE())
+    X, _ = ratio.good.sample(30, [generator(s, 1) for s in range(3)])
+    X = torch.cat([X, X[:, :10]], 1)  # points that are there twice are taken once
+    active = space.activity(X)
+    good, bad = ratio.log_densities(X, active)
+    kernels = ratio.liars(X).log_kernels(X, active).mT
+    found = picks(kernels, _codes(X), good, bad - math.log(ratio.liar_weight), 8)
+    seen = torch.zeros_like(good, dtype=torch.bool)
+    for k in range(8):
+        before = take(X, found[:, :k])
+        good, bad = (ratio.beside(before) if k else ratio).log_densities(X, active)
+        torch.testing.assert_close(
+            take(good - bad, found[:, k : k + 1])[:, 0], (good - bad).masked_fill(seen, -torch.inf).amax(-1)
+        )
+        seen |= _among(_codes(X), _codes(take(X, found[:, k : k + 1])))
+    assert bool((seen.sum(-1) >= 8).all())
+    assert all(len(set(row)) == 8 for row in _codes(take(X, found)).tolist())
