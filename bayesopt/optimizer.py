@@ -257,8 +257,7 @@ class Optimizer:
         """
         rows = self._results.rows
         y = np.full(len(rows), np.inf)
-        y[rows.number] = np.where(np.isfinite(rows.y), rows.y, np.inf)
-        y[np.array([trial.pruned for trial in self._trials], dtype=bool)] = np.inf
+        y[rows.number] = np.nan_to_num(self._results.completed, nan=np.inf)
         return self._trials[int(y.argmin())] if np.isfinite(y).any() else None
 
     @_locked
@@ -284,8 +283,7 @@ class Optimizer:
         if self._deterministic:
             return Recommendation(dict(best.config), best.value, 0.0)
         rows = self._results.rows
-        pruned = np.array([self._trials[i].pruned for i in rows.number], dtype=bool)
-        eligible = torch.from_numpy(~pruned)[None]
+        eligible = torch.from_numpy(~rows.pruned)[None]
 
         def choose(device: torch.device) -> Chosen:
             history, warm = self._history().to(device), _warm_starts([self], device)
@@ -667,8 +665,9 @@ class Optimizer:
         y = -y if self._maximize else y
         std = np.array([math.nan if trial.std is None else trial.std for trial in trials])
         at = np.array(places, dtype=np.int64)
+        pruned = np.array([trial.pruned for trial in trials], dtype=bool)
         self._latest = None
-        self._results.add(Rows(X, active, y, at, number, std))
+        self._results.add(Rows(X, active, y, at, number, std, pruned))
         self._trials += trials
 
     # -------------------------------------------------------------------------------------------- state
@@ -811,13 +810,13 @@ class Optimizer:
 
     def _history(self) -> History:
         """What is known, on the CPU."""
-        told = self._results.rows
+        told, ranks = self._results.rows, self._method_now() == "tpe"
         pending = sorted(self._pending, key=lambda asked: asked.at)
         shape = len(pending), self.space.dim
         return History(
             self._tensor(told.X),
             self._tensor(told.active),
-            self._tensor(told.y),
+            self._tensor(self._results.completed if ranks else told.y),  # what was pruned is bad
             self._tensor(np.array([asked.row for asked in pending]).reshape(shape)),
             self._tensor(np.array([asked.active for asked in pending], dtype=bool).reshape(shape)),
             (self._seed,),
@@ -825,7 +824,7 @@ class Optimizer:
             torch.from_numpy(told.at)[None],
             self._tensor(told.std) if self._has_std() else None,
             self._may_repeat(),
-            self._tensor(self._results.ranking) if self._method_now() == "tpe" else None,
+            self._tensor(self._results.ranking) if ranks else None,
         )
 
     def _place(self, q: int = 1, studies: int = 1) -> Placement:
@@ -922,9 +921,9 @@ def ask_together(studies: Sequence[Optimizer], q: int) -> list[list[Config]]:
         for _ in range(min(new[-1] - len(out), study._quasi_random_slots(q - len(out)))):
             out += _ask_quasi_random(study, "design")
 
-    def situation(i: int) -> tuple[str, int, int, int, int, int, int, bool, bool]:
+    def situation(i: int) -> tuple[str, int, int, int, int, int, int, int, bool, bool]:
         s = studies[i]
-        told = len(s._trials), s._results.succeeded, s._results.foreign
+        told = len(s._trials), s._results.succeeded, s._results.pruned, s._results.foreign
         lengths = new[i] - len(configs[i]), *told, len(s._pending), s._asked
         return s._method_now(), *lengths, s._has_std(), s._may_repeat()
 

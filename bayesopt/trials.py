@@ -58,6 +58,7 @@ class Rows:
         at: how many configurations had been asked for before it, or `FOREIGN`, `(n,)`.
         number: its place in the order of telling, `(n,)`.
         std: known standard deviation of its noise, nan where it is not known, `(n,)`.
+        pruned: whether it was stopped early, `(n,)`.
     """
 
     X: NDArray[np.float64]
@@ -66,6 +67,7 @@ class Rows:
     at: NDArray[np.int64]
     number: NDArray[np.int64]
     std: NDArray[np.float64]
+    pruned: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.y)
@@ -74,7 +76,7 @@ class Rows:
         """Some of them."""
         return Rows(
             self.X[index], self.active[index], self.y[index], self.at[index], self.number[index],
-            self.std[index],
+            self.std[index], self.pruned[index],
         )  # fmt: skip
 
     def order(self) -> NDArray[np.int64]:
@@ -82,7 +84,7 @@ class Rows:
         foreign = self.at == FOREIGN
         if not foreign.any():
             return np.argsort(self.at, kind="stable")
-        content = np.where(foreign, np.column_stack([self.X, self.y, self.std]).T, 0.0)
+        content = np.where(foreign, np.column_stack([self.X, self.y, self.std, self.pruned]).T, 0.0)
         return np.lexsort([*content[::-1], self.at])
 
     def differ(self) -> bool:
@@ -104,6 +106,7 @@ class Results:
         self._count = 0
         self._room = _room(0, d)
         self.succeeded = self.with_std = 0  # how many
+        self.pruned = 0  # of those that succeeded
         self._ranking = np.empty(0, int)  # of the first rows, as many as it is long
 
     def __len__(self) -> int:
@@ -120,12 +123,18 @@ class Results:
         return int(np.searchsorted(self._room.at[: self._count], FOREIGN, side="right"))
 
     @property
+    def completed(self) -> NDArray[np.float64]:
+        """Outcomes of the rows `(n,)`, nan for what was pruned as for what failed."""
+        rows = self.rows
+        return np.where(rows.pruned, np.nan, rows.y) if self.pruned else rows.y
+
+    @property
     def ranking(self) -> NDArray[np.int64]:
-        """Places of the rows by outcome `(n,)`: best first, of equals the earlier one, failures last.
+        """Places of the rows `(n,)`, those `completed` by outcome: best first, of equals the earlier one.
 
         Kept: one more result takes a search for its place, not another sort.
         """
-        known, y = len(self._ranking), self._room.y[: self._count]
+        known, y = len(self._ranking), self.completed
         if known < self._count:
             new = known + np.argsort(y[known:], kind="stable")
             place = np.searchsorted(
@@ -153,6 +162,7 @@ class Results:
             getattr(self._room, field.name)[kept:total] = getattr(tail, field.name)[order]
         self.succeeded += int(np.isfinite(new.y).sum())
         self.with_std += int(np.isfinite(new.std).sum())
+        self.pruned += int((np.isfinite(new.y) & new.pruned).sum())
         if kept < self._count:
             self._ranking = self._ranking[self._ranking < kept]
         self._count = total
@@ -160,8 +170,9 @@ class Results:
 
 def _room(n: int, d: int) -> Rows:
     return Rows(
-        np.empty((n, d)), np.empty((n, d), bool), np.empty(n), np.empty(n, int), np.empty(n, int), np.empty(n)
-    )
+        np.empty((n, d)), np.empty((n, d), bool), np.empty(n), np.empty(n, int), np.empty(n, int),
+        np.empty(n), np.empty(n, bool),
+    )  # fmt: skip
 
 
 def _joined(first: Rows, second: Rows) -> Rows:

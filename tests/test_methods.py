@@ -394,3 +394,18 @@ def test_the_explanation_follows_what_happens():
     assert opt.explain().method == "sobol"  # nothing to learn from yet
     opt.tell(GOOD, 1.0)
     assert opt.explain().method == "gp"
+
+
+def test_what_was_pruned_is_bad_for_tpe_whatever_its_value():
+    opt = Optimizer(SMOOTH, method="tpe", seed=1)
+    for _ in range(TRIALS):
+        step(opt)
+    asked = []
+    for value in (-100.0, 100.0, None):
+        state = opt.state_dict()
+        state["trials"][3] |= {"value": value, "pruned": True}
+        state["trials"][7] |= {"value": value, "pruned": value is not None}
+        again = Optimizer(SMOOTH, method="tpe", seed=1)
+        again.load_state_dict(state)
+        asked.append([again.ask() for _ in range(4)])
+    assert asked[0] == asked[1] == asked[2] != [opt.ask() for _ in range(4)]

@@ -285,7 +285,9 @@ def test_optunas_sampler_learns_it_from_an_attribute():
 def rows(X, y):
     n = len(y)
     X = np.array(X, dtype=float).reshape(n, np.size(X[0]) if n else 1)
-    return Rows(X, X > 0, np.array(y), np.full(n, FOREIGN), np.arange(n), np.full(n, np.nan))
+    return Rows(
+        X, X > 0, np.array(y), np.full(n, FOREIGN), np.arange(n), np.full(n, np.nan), X[:, 0] > np.inf
+    )
 
 
 @pytest.mark.parametrize(

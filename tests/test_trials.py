@@ -12,24 +12,26 @@ from bayesopt import trials
 from bayesopt.trials import FOREIGN, Results, Rows
 
 D = 2
-COLUMNS = ("X", "active", "y", "at", "number", "std")
+COLUMNS = ("X", "active", "y", "at", "number", "std", "pruned")
 
-#: (x, active, (y, std), foreign?): few different values: foreign results tie in some columns or in all.
+#: (x, active, (y, std, pruned?), foreign?): few different values: foreign results tie in some or all columns.
 outcomes = st.tuples(
     st.tuples(*[st.sampled_from([0.0, 0.25, 1.0])] * D),
     st.tuples(*[st.booleans()] * D),
-    st.tuples(st.sampled_from([math.nan, -2.5, 0.0, 1.0]), st.sampled_from([math.nan, 0.1, 0.2])),
+    st.tuples(
+        st.sampled_from([math.nan, -2.5, 0.0, 1.0]), st.sampled_from([math.nan, 0.1, 0.2]), st.booleans()
+    ),
     st.booleans(),
 )
 
 
 def numbered(told):
-    """With `at`, by the place in the list, and `number`: entries `(x, active, (y, std), at, number)`."""
+    """With `at`, by the place in the list, and `number`: entries `(x, active, outcome, at, number)`."""
     return [(x, on, y, FOREIGN if foreign else i, i) for i, (x, on, y, foreign) in enumerate(told)]
 
 
 def canonical(entry):
-    """Foreign results first: by x, y, then std, unknown ones last, equal ones as they came; then asked."""
+    """Foreign results first: by x, y, std, unknown ones last, pruned; equal ones as they came; then asked."""
     x, _, outcome, at, number = entry
     known = [(math.isnan(value), 0.0 if math.isnan(value) else value) for value in outcome]
     return (at, x, *known, number) if at == FOREIGN else (at,)
@@ -37,9 +39,9 @@ def canonical(entry):
 
 def rows(entries):
     x, on, outcome, at, number = zip(*entries, strict=True)
-    y, std = np.array(outcome).T
+    y, std, pruned = np.array(outcome).T
     at, number = np.array(at, dtype=np.int64), np.array(number, dtype=np.int64)
-    return Rows(np.array(x), np.array(on), y, at, number, std)
+    return Rows(np.array(x), np.array(on), y, at, number, std, pruned > 0)
 
 
 def results(portions):
@@ -51,9 +53,12 @@ def results(portions):
 
 def assert_counted(made):
     """What is kept beside the rows is what they say."""
-    y = made.rows.y
+    y, pruned = made.rows.y, made.rows.pruned
     assert made.succeeded == np.isfinite(y).sum() and made.with_std == np.isfinite(made.rows.std).sum()
     assert made.foreign == (made.rows.at == FOREIGN).sum()
+    assert made.pruned == (np.isfinite(y) & pruned).sum()
+    y = np.where(pruned, math.nan, y)
+    np.testing.assert_array_equal(made.completed, y)
     np.testing.assert_array_equal(made.ranking, np.argsort(np.nan_to_num(y, nan=math.inf), kind="stable"))
 
 
@@ -101,7 +106,7 @@ def test_what_is_known_does_not_depend_on_the_order_of_telling(told, random):
 
 
 def asked(at):
-    return [((0.5, at / 1000), (True, False), (float(-at), math.nan), at, at)]
+    return [((0.5, at / 1000), (True, False), (float(-at), math.nan, False), at, at)]
 
 
 def test_room_grows_by_doubling_and_keeps_what_is_there(monkeypatch):
@@ -124,7 +129,7 @@ def test_a_result_in_the_order_of_asking_moves_no_other(monkeypatch):
     made.add(rows(asked(9)))
     made.add(rows(asked(12)))
     made.add(rows(asked(11)))  # overtakes one
-    made.add(rows([((0.5, 0.5), (True, True), (1.0, 0.1), FOREIGN, 12)]))  # goes before everything
+    made.add(rows([((0.5, 0.5), (True, True), (1.0, 0.1, False), FOREIGN, 12)]))  # goes before everything
     assert sorted_rows == [1, 1, 2, 13]
     assert made.rows.at.tolist() == [FOREIGN, *range(10), 11, 12]
 
