@@ -401,11 +401,11 @@ def test_what_was_pruned_is_bad_for_tpe_whatever_its_value():
     for _ in range(TRIALS):
         step(opt)
     asked = []
-    for value in (-100.0, 100.0, None):
+    for value in (-100.0, 100.0):
         state = opt.state_dict()
-        state["trials"][3] |= {"value": value, "pruned": True}
-        state["trials"][7] |= {"value": value, "pruned": value is not None}
+        for i in (3, 7):
+            state["trials"][i] |= {"value": value, "pruned": True}
         again = Optimizer(SMOOTH, method="tpe", seed=1)
         again.load_state_dict(state)
         asked.append([again.ask() for _ in range(4)])
-    assert asked[0] == asked[1] == asked[2] != [opt.ask() for _ in range(4)]
+    assert asked[0] == asked[1] != [opt.ask() for _ in range(4)]

@@ -57,9 +57,9 @@ def assert_counted(made):
     assert made.succeeded == np.isfinite(y).sum() and made.with_std == np.isfinite(made.rows.std).sum()
     assert made.foreign == (made.rows.at == FOREIGN).sum()
     assert made.pruned == (np.isfinite(y) & pruned).sum()
-    y = np.where(pruned, math.nan, y)
-    np.testing.assert_array_equal(made.completed, y)
-    np.testing.assert_array_equal(made.ranking, np.argsort(np.nan_to_num(y, nan=math.inf), kind="stable"))
+    y = np.where(pruned & np.isfinite(y), math.inf, y)
+    np.testing.assert_array_equal(made.ranked, y)
+    np.testing.assert_array_equal(made.ranking, np.argsort(y, kind="stable"))
 
 
 def assert_equal(a, b, columns=COLUMNS):

@@ -3,7 +3,6 @@
 A method is a pure function of a `History`: of the seed, what was asked, told and is pending.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -85,7 +84,7 @@ class History:
         """Places of the results `(b, n)`, best first, ties by age, failures last; on the CPU."""
         if self.ranked is not None:
             return self.ranked
-        return self.home.y.nan_to_num(nan=math.inf).argsort(dim=-1, stable=True)
+        return self.home.y.argsort(dim=-1, stable=True)
 
     @cached_property
     def succeeded(self) -> Tensor:

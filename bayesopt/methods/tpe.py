@@ -51,7 +51,8 @@ class TPE:
 
     Attributes:
         joint: densities of whole configurations (multivariate TPE), or of each parameter by itself.
-        good_share, most_good: the `ceil(good_share n)` best of n successes are good, at most `most_good`.
+        good_share, most_good: the `ceil(good_share n)` best of n successes are good, at most `most_good`;
+            those that were pruned count among the n, but are never good.
         most_bad: kernels of the bad side. Of a longer history bad trials at evenly spaced ranks stand for
             all, which bounds what an ask costs.
         candidates: draws from l that are scored.
@@ -166,8 +167,8 @@ def density_ratio(space: Space, history: History, options: TPE = DEFAULT, sharp:
     both.
     """
     ranking, y = history.ranking.numpy(), history.home.y.numpy()
-    succeeded = np.searchsorted(y[0], math.nan, sorter=ranking[0])  # above all numbers
-    k = min(math.ceil(options.good_share * succeeded), options.most_good)
+    finished, succeeded = np.searchsorted(y[0], [math.inf, math.nan], sorter=ranking[0])  # nan is above all
+    k = min(math.ceil(options.good_share * succeeded), options.most_good, finished)
     others, stand_for = _thinned(ranking.shape[1] - k, options.most_bad)
     places = np.concatenate([np.arange(k), k + others])
     chosen = np.arange(len(ranking))[:, None], ranking[:, places]
