@@ -11,8 +11,8 @@ Every other proposal is local. The arms take turns, and one that succeeds goes o
 While the quadratic succeeds, half of the other proposals are its own, too; and while none of the others
 finds anything, but the local ones do, half of them are the arms' in turn, in spaces that take a quadratic.
 Where all columns are continuous and outcomes exact, a descent by finite differences takes nearly all turns,
-until it does not get on: a first one as soon as there are results for a quadratic, unless the slopes that it
-finds tell of a rough function; another one late, where the others find nothing.
+until it does not get on: a first one early, where few of the last results were better than all before, unless
+the slopes that it finds tell of a rough function; another one late, where the others find nothing.
 How far the arms reach follows from how they fared, in the order of asking; it is computed from the history
 at each ask, not kept.
 """
@@ -35,7 +35,7 @@ from bayesopt.methods.history import History
 from bayesopt.rows import take
 from bayesopt.space import Space
 from bayesopt.surrogates.model import LARGEST_FIT
-from bayesopt.surrogates.quadratic import Quadratic, coefficients, is_determined
+from bayesopt.surrogates.quadratic import Quadratic, is_determined
 
 Array = NDArray[Any]
 
@@ -64,8 +64,11 @@ _WINDOW, _THRIVING = 6, 2
 _LOOKED_BACK, _ENOUGH = 8, 2
 
 #: Results before the first descent, at least, and per dimension before another one; steps in a row without an
-#: improvement that end it.
+#: improvement that end one.
 _EARLY, _LATE, _PATIENCE = 20, 20, 8
+
+#: Results looked back at, and how many of them may have been better than all before, for the first one.
+_NEWS, _STAGNANT = 8, 1
 
 #: Slope across the space, over the distance of the median outcome from the best one, beyond which the first
 #: descent is given up: where a function is smooth, the best of many points is on a gentle slope.
@@ -129,6 +132,7 @@ class Arms:
 
     turn: who makes the next local proposal; recent: whether the quadratic succeeded with the last ones.
     near, far: whether the last local proposals succeeded, and the last others where there may be a quadratic.
+    news: whether the last results of proposals of any kind were better than all before.
     descends: whether a descent is under way; fell: whether it has succeeded; stuck: its steps in a row that
     did not; begun: results told before the first one; rested: when there may be another one.
     """
@@ -142,6 +146,7 @@ class Arms:
     recent: tuple[bool, ...] = ()
     near: tuple[bool, ...] = ()
     far: tuple[bool, ...] = ()
+    news: tuple[bool, ...] = ()
     descends: bool = False
     fell: bool = False
     stuck: int = 0
@@ -169,7 +174,7 @@ class Arms:
         incumbent, best, known, median = X[0], math.inf, 0, math.nan
         for i, (value, place) in enumerate(zip(y.tolist(), at.tolist(), strict=True)):
             counts = known >= 2 * d and place >= 0
-            if differences is not None and differences.of[i] >= 0 and not arms.begun and known >= _first(d):
+            if differences is not None and differences.of[i] >= 0 and arms.may_begin(known, d):
                 arms.descends, arms.begun, median = True, i, float(np.nanmedian(y[:i]))
             if counts and differences is not None and arms.descends and arms.make(place):
                 base = int(differences.of[i])
@@ -191,13 +196,19 @@ class Arms:
             elif counts and quadratic:
                 arms.far = (*arms.far, value < best)[-_LOOKED_BACK:]
             known += value == value
+            if place >= 0:
+                arms.news = (*arms.news, value < best)[-_NEWS:]
             if value < best:
                 incumbent, best = X[i], value
             may_descend = differences is not None and arms.nothing_far
             arms.descends |= may_descend and known >= max(_LATE * d, arms.rested)
-        if differences is not None and alone and not arms.begun and known >= _first(d):
+        if differences is not None and alone and arms.may_begin(known, d):
             arms.descends, arms.begun = True, len(X)
         return arms
+
+    def may_begin(self, known: int, d: int) -> bool:
+        """Whether it is time for the first descent, with `known` results."""
+        return not self.begun and known >= _first(d) and sum(self.news) <= _STAGNANT
 
     @property
     def quadratic_thrives(self) -> bool:
@@ -311,8 +322,8 @@ def _differences(X: Array, may_descend: bool) -> Differences | None:
 
 
 def _first(d: int) -> int:
-    """Results before the first descent: no fewer than a quadratic has coefficients."""
-    return max(_EARLY, coefficients(d, full=True))
+    """Results before the first descent: twice as many as a Hessian has entries, no more than for others."""
+    return min(max(_EARLY, d * d), _LATE * d)
 
 
 def _by_quadratic(

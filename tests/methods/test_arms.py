@@ -152,7 +152,7 @@ def test_foreign_results_move_the_incumbent_and_teach_nothing_else():
     y = np.random.default_rng(1).standard_normal(40)
     assert Arms.after(X, y, np.full(40, -1), True) == Arms()
     others = Arms.after(X, y, np.arange(0, 80, 2), True)  # no local proposal among them
-    assert replace(others, far=()) == Arms() and len(others.far) == 8
+    assert replace(others, far=(), news=()) == Arms() and len(others.far) == 8
     assert Arms.after(X, y, np.arange(40), True) != Arms()
 
 
@@ -202,21 +202,39 @@ def test_a_descent_begins_late_where_nothing_is_found_and_ends_when_it_is_stuck(
         assert not after(begun, quadratic, noisy).descends
 
 
-@pytest.mark.parametrize("d", [1, 2, 5, 10])
-def test_the_first_descent_begins_with_results_for_a_quadratic(d):
+@pytest.mark.parametrize("d", [1, 2, 5, 8])
+def test_the_first_descent_begins_with_results_for_a_hessian(d):
     """And where it is alone; beside others it has not begun, unless its first difference has been told."""
-    X = np.random.default_rng(0).random((80, d))
-    y, at = X.sum(1), np.arange(80)
+    X, y, at = np.random.default_rng(0).random((80, d)), np.arange(80.0), np.arange(80)
 
     def after(k, alone):
         return Arms.after(X[:k], y[:k], at[:k], True, _differences(X[:k], True), alone)
 
-    first = max(20, (d + 1) * (d + 2) // 2)
+    first = max(20, d * d)
     assert [after(k, True).descends for k in range(1, 80)] == [k >= first for k in range(1, 80)]
-    assert not any(after(k, False).descends for k in range(1, 80) if k < max(20 * d, first))
-    X[first] = X[y[:first].argmin()] + WIDTHS[0]
-    y[first] = X[first].sum()
+    assert not any(after(k, False).descends for k in range(1, 80) if k < 20 * d)
+    X[first] = X[0] + WIDTHS[0]
+    y[first] = WIDTHS[0]
     assert after(first + 1, False).descends and after(first + 1, False).begun == first
+
+
+def test_in_many_dimensions_the_first_descent_is_like_the_later_ones():
+    X = np.random.default_rng(0).random((640, 32))
+    assert _differences(X[:639], True) is None and _differences(X, True) is not None
+
+
+@pytest.mark.parametrize(
+    ("improved", "begins"),
+    [((), 20), ((19,), 20), ((12, 19), 21), ((13, 19), 22), ((18, 19), 27), ((11, 19), 20)],
+)
+def test_the_first_descent_waits_while_others_find_something(improved, begins):
+    """At most one of the last eight results may have been better than all before."""
+    y = np.full(40, 1.0)
+    y[0] = 0.0
+    y[list(improved)] = -np.arange(1.0, len(improved) + 1)
+    X, at = np.random.default_rng(0).random((40, 2)), np.arange(40)
+    stages = [Arms.after(X[:k], y[:k], at[:k], True, _differences(X[:k], True)) for k in range(1, 40)]
+    assert next(k for k, arms in enumerate(stages, 1) if arms.descends) == begins
 
 
 @pytest.mark.parametrize(
@@ -253,6 +271,7 @@ def test_descents_are_for_continuous_columns():
     for k, expected in ((Float(0.0, 1.0), True), (Int(0, 10**6), False)):
         space = Space({"x": Float(0.0, 1.0), "k": k})
         h = history(space, n=21, pending=0)
+        h = replace(h, y=h.y.sort(-1).values)  # the first is the best
         found = look_nearby(space, h, torch.ones(3, 2, dtype=torch.float64), 21)
         assert (found.arms == ("descent",) * 3) is expected
 
