@@ -257,7 +257,7 @@ class Optimizer:
         """
         rows = self._results.rows
         y = np.full(len(rows), np.inf)
-        y[rows.number] = np.nan_to_num(self._results.ranked, nan=np.inf, posinf=np.inf)
+        y[rows.number] = np.nan_to_num(self._results.rank_keys, nan=np.inf, posinf=np.inf)
         return self._trials[int(y.argmin())] if np.isfinite(y).any() else None
 
     @_locked
@@ -816,7 +816,7 @@ class Optimizer:
         return History(
             self._tensor(told.X),
             self._tensor(told.active),
-            self._tensor(self._results.ranked if ranks else told.y),
+            self._tensor(self._results.rank_keys if ranks else told.y),
             self._tensor(np.array([asked.row for asked in pending]).reshape(shape)),
             self._tensor(np.array([asked.active for asked in pending], dtype=bool).reshape(shape)),
             (self._seed,),

@@ -123,18 +123,18 @@ class Results:
         return int(np.searchsorted(self._room.at[: self._count], FOREIGN, side="right"))
 
     @property
-    def ranked(self) -> NDArray[np.float64]:
-        """Outcomes of the rows `(n,)` by which they rank: inf for what was pruned, nan for what failed."""
+    def rank_keys(self) -> NDArray[np.float64]:
+        """What the rows rank by `(n,)`: their outcomes, but inf for what was pruned, nan for what failed."""
         rows = self.rows
         return np.where(rows.pruned & np.isfinite(rows.y), np.inf, rows.y) if self.pruned else rows.y
 
     @property
     def ranking(self) -> NDArray[np.int64]:
-        """Places of the rows `(n,)` by their `ranked` outcomes: best first, of equals the earlier one.
+        """Places of the rows `(n,)` by their `rank_keys`: best first, of equals the earlier one.
 
         Kept: one more result takes a search for its place, not another sort.
         """
-        known, y = len(self._ranking), self.ranked
+        known, y = len(self._ranking), self.rank_keys
         if known < self._count:
             new = known + np.argsort(y[known:], kind="stable")
             place = np.searchsorted(

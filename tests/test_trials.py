@@ -58,7 +58,7 @@ def assert_counted(made):
     assert made.foreign == (made.rows.at == FOREIGN).sum()
     assert made.pruned == (np.isfinite(y) & pruned).sum()
     y = np.where(pruned & np.isfinite(y), math.inf, y)
-    np.testing.assert_array_equal(made.ranked, y)
+    np.testing.assert_array_equal(made.rank_keys, y)
     np.testing.assert_array_equal(made.ranking, np.argsort(y, kind="stable"))
 
 
