@@ -20,8 +20,8 @@ class History:
     """What b studies know, in canonical order (see `Optimizer`), encoded.
 
     Attributes:
-        X, active: told configurations `(b, n, d)`; y: outcomes to minimise `(b, n)`, nan for a failure; inf for
-            what was pruned, where only ranks matter.
+        X, active: told configurations `(b, n, d)`; y: outcomes to minimise `(b, n)`, nan for a failure,
+            inf for what was pruned where only ranks matter.
         X_pending, active_pending: asked and not yet told, `(b, k, d)`.
         seeds: of the studies; asked: how many configurations each has been asked for so far.
         at: how many configurations had been asked for before each told one `(b, n)`, on the CPU; -1 for
