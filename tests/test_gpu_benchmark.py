@@ -29,6 +29,7 @@ def test_examples_in_docstrings():
     assert doctest.testmod(book).failed == 0
 
 
+@pytest.mark.slow
 def test_the_whole_program_runs_and_a_second_run_measures_nothing(tmp_path, capsys):
     command = ["gpu", "--quick", "--device", "cpu", "--threads", "1", "--out", str(tmp_path)]
     assert main(command) == 0

@@ -72,6 +72,7 @@ def test_what_is_hostile_is_shown_as_it_is():
     assert "\x00" not in shown and "\ufffd" in shown
 
 
+@pytest.mark.slow
 def test_a_thousand_trials_of_fifty_parameters_stay_small():
     opt = Optimizer(WIDE, method="tpe")  # the model is fitted to a part
     configs = Optimizer(WIDE, method="random").ask(3000)
