@@ -816,7 +816,7 @@ class Optimizer:
         return History(
             self._tensor(told.X),
             self._tensor(told.active),
-            self._tensor(self._results.rank_keys if ranks else told.y),
+            self._tensor(told.y),
             self._tensor(np.array([asked.row for asked in pending]).reshape(shape)),
             self._tensor(np.array([asked.active for asked in pending], dtype=bool).reshape(shape)),
             (self._seed,),
@@ -825,6 +825,7 @@ class Optimizer:
             self._tensor(told.std) if self._has_std() else None,
             self._may_repeat(),
             self._tensor(self._results.ranking) if ranks else None,
+            self._results.pruned if ranks else 0,
         )
 
     def _place(self, q: int = 1, studies: int = 1) -> Placement:

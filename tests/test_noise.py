@@ -379,6 +379,21 @@ def test_failures_and_pruned_trials_are_not_recommended():
     assert opt.recommend().config == {"x": 1.5, "y": 0.5}
 
 
+def test_what_was_pruned_teaches_the_model_whatever_the_method():
+    points = np.random.default_rng(0).uniform([-2.0, 0.0], [2.0, 1.0], (12, 2))
+    configs = [{"x": float(x), "y": float(y)} for x, y in points]
+    said = []
+    for method in ("gp", "tpe"):
+        opt = Optimizer(SMOOTH, method=method)
+        opt.tell(configs, [loss(config) for config in configs])
+        state = opt.state_dict()
+        for i in (3, 5):
+            state["trials"][i]["pruned"] = True
+        opt.load_state_dict(state)
+        said.append(opt.recommend())
+    assert said[0] == said[1]
+
+
 # ----------------------------------------------------------------------------------------- evaluating again
 
 

@@ -20,8 +20,7 @@ class History:
     """What b studies know, in canonical order (see `Optimizer`), encoded.
 
     Attributes:
-        X, active: told configurations `(b, n, d)`; y: outcomes to minimise `(b, n)`, nan for a failure,
-            inf for what was pruned where only ranks matter.
+        X, active: told configurations `(b, n, d)`; y: outcomes to minimise `(b, n)`, nan for a failure.
         X_pending, active_pending: asked and not yet told, `(b, k, d)`.
         seeds: of the studies; asked: how many configurations each has been asked for so far.
         at: how many configurations had been asked for before each told one `(b, n)`, on the CPU; -1 for
@@ -29,6 +28,7 @@ class History:
         std: known standard deviations of the outcomes `(b, n)`, nan where not known; None for none known.
         noisy: whether evaluating a configuration again may tell something new.
         ranked: `ranking`, where it is known already, on the CPU; None to sort.
+        pruned: how many outcomes are of pruned trials, which rank behind all others; as many in every study.
         home: the same on the CPU, where the host can look at it; itself, if it is there.
     """
 
@@ -43,6 +43,7 @@ class History:
     std: Tensor | None = None
     noisy: bool = False
     ranked: Tensor | None = None
+    pruned: int = 0
     home: "History" = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -123,6 +124,7 @@ class History:
             at=self.at[:, :n],
             std=None if self.std is None else self.std[:, :n],
             ranked=None,
+            pruned=0,
         )
 
 

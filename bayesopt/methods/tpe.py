@@ -167,8 +167,8 @@ def density_ratio(space: Space, history: History, options: TPE = DEFAULT, sharp:
     both.
     """
     ranking, y = history.ranking.numpy(), history.home.y.numpy()
-    finished, succeeded = np.searchsorted(y[0], [math.inf, math.nan], sorter=ranking[0])  # nan is above all
-    k = min(math.ceil(options.good_share * succeeded), options.most_good, finished)
+    succeeded = int(np.isfinite(y[0]).sum())
+    k = min(math.ceil(options.good_share * succeeded), options.most_good, succeeded - history.pruned)
     others, stand_for = _thinned(ranking.shape[1] - k, options.most_bad)
     places = np.concatenate([np.arange(k), k + others])
     chosen = np.arange(len(ranking))[:, None], ranking[:, places]
