@@ -57,6 +57,7 @@ class Fit:
     """What the model has learnt in all.
 
     Attributes:
+        kernel: its covariance function, by what the field calls it.
         best: the objective at the best configuration tried, noise aside, as the model sees it.
         noise: standard deviation of the noise of one evaluation, where outcomes are good, besides what was
             told of it.
@@ -64,6 +65,7 @@ class Fit:
             shares of its range (of two different choices, in multiples of their distance).
     """
 
+    kernel: str
     best: float
     noise: float
     lengthscales: Mapping[str, float]
@@ -101,7 +103,7 @@ class Explanation:
         reason: why this method, in words.
         arm: which part of the method, a key of `ARMS`.
         config: the proposal; None if there is none.
-        prediction, fit: of the Gaussian process, as soon as two outcomes differ.
+        prediction, fit: of the Gaussian process that proposes, as soon as two outcomes differ.
         density_ratio: of the tree-structured Parzen estimator: how many times denser good results are there
             than bad ones.
         device, device_reason: where a model was asked, as torch calls it, and why there, in words.
@@ -147,7 +149,7 @@ def _expected(prediction: Prediction, fit: Fit) -> dict[str, str]:
 
 def _model(fit: Fit) -> dict[str, str]:
     scales = {f"lengthscale {name}": f"{scale:.3g}" for name, scale in fit.lengthscales.items()}
-    return {"noise": f"{fit.noise:.3g} (standard deviation)", **scales}
+    return {"kernel": fit.kernel, "noise": f"{fit.noise:.3g} (standard deviation)", **scales}
 
 
 def _table(rows: Mapping[str, str]) -> list[str]:

@@ -42,6 +42,7 @@ from bayesopt.checks import (
 )
 from bayesopt.device import CPU, keep_pages, put, settled, within_memory
 from bayesopt.explanation import Explanation, Fit, Prediction, Regret
+from bayesopt.methods.arms import is_broad
 from bayesopt.methods.choice import Choice, choose
 from bayesopt.methods.cmaes import check_cmaes, propose_cmaes
 from bayesopt.methods.genetic import propose_genetic
@@ -219,13 +220,13 @@ class Optimizer:
         self._known: Counter[Hashable] = Counter()  # keys of what was told or is pending
         self._enqueued: list[Config] = []
         self._asked = 0
-        self._warm = WarmStarts()
-        self._latest: Learnt | None = None  # fitted to all that was told, if somebody wanted to look at it
+        self._warm = {broad: WarmStarts() for broad in (False, True)}
+        self._latest: dict[bool, Learnt] = {}  # fitted to all that was told, if somebody wanted to look at it
         self._regrets: dict[bytes, Regret | None] = {}  # after some results, by their numbers; a cache
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_lock"} | {"_latest": None}
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"} | {"_latest": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.RLock())
@@ -343,7 +344,8 @@ class Optimizer:
         choice = self._choice()
         if self._method == "manual" and not self._enqueued:
             return Explanation(*choice)
-        learnt = self._learnt() if self._method_now() == "gp" else None
+        broad = choice.method == "gp" and self._is_broad()
+        learnt = self._learnt(broad) if self._method_now() == "gp" else None
         twin = self._twin()
         history = twin._history()
         ask_together([twin], 1)
@@ -394,7 +396,7 @@ class Optimizer:
         """Another one that will propose the same; asking it changes nothing here but what is cached."""
         twin = copy(self)
         twin._pending, twin._known = list(self._pending), Counter(self._known)
-        twin._latest = self._latest
+        twin._latest = dict(self._latest)
         twin._drop_old()
         return twin
 
@@ -484,7 +486,7 @@ class Optimizer:
         history = self._history().first(told)
 
         def draw(device: torch.device) -> RegretDraws:
-            latest = self._latest if told == len(self._trials) else None
+            latest = self._latest.get(False) if told == len(self._trials) else None
             learnt = self._learn_from(history, device) if latest is None else latest
             return draw_regret(learnt, history.to(learnt.X.device))
 
@@ -505,21 +507,22 @@ class Optimizer:
         finite = y[np.isfinite(y)]
         return len(finite) > 0 and bool(finite.min() < finite.max())
 
-    def _learn(self) -> Learnt:
+    def _learn(self, broad: bool = False) -> Learnt:
         """What the Gaussian process makes of the history; kept until something is told."""
-        if self._latest is None:
-            self._latest = self._computed(partial(self._learn_from, self._history()))
-        return self._latest
+        if broad not in self._latest:
+            self._latest[broad] = self._computed(partial(self._learn_from, self._history(), broad=broad))
+        return self._latest[broad]
 
-    def _learn_from(self, history: History, device: torch.device) -> Learnt:
-        return learn(self._model(device), history.to(device), _warm_starts([self], device))
+    def _learn_from(self, history: History, device: torch.device, broad: bool = False) -> Learnt:
+        cache = _warm_starts([self], device, broad)
+        return learn(self._model(device, broad), history.to(device), cache)
 
-    def _learnt(self) -> Learnt | None:
+    def _learnt(self, broad: bool = False) -> Learnt | None:
         """The Gaussian process of what was told; None before the first success, or where it breaks down."""
         if not self._results.succeeded:
             return None
         try:
-            return self._learn()
+            return self._learn(broad)
         except linalg.LinAlgError as error:
             log.warning("Gaussian process failed (%s); nothing can be predicted", error)
             return None
@@ -537,6 +540,7 @@ class Optimizer:
         best = float(OutcomeScale.of(learnt.y).outcome(learnt.best))
         scales = lengthscales(learnt.outcomes, self.space.dim)[0].tolist()
         return Fit(
+            kernel=learnt.model.kernel.profile.name,
             best=-best if self._maximize else best,
             noise=float(noise_deviation(learnt)),
             lengthscales=dict(zip(self.space.names, scales, strict=True)),
@@ -666,7 +670,7 @@ class Optimizer:
         std = np.array([math.nan if trial.std is None else trial.std for trial in trials])
         at = np.array(places, dtype=np.int64)
         pruned = np.array([trial.pruned for trial in trials], dtype=bool)
-        self._latest = None
+        self._latest = {}
         self._results.add(Rows(X, active, y, at, number, std, pruned))
         self._trials += trials
 
@@ -849,13 +853,17 @@ class Optimizer:
         if found is not None:
             return found
         log.warning("%s has too little memory for this study; it continues on the CPU", device)
-        self._latest = None
+        self._latest = {}
         return compute(CPU)
 
-    def _model(self, device: torch.device) -> Model:
+    def _model(self, device: torch.device, broad: bool = False) -> Model:
         exact = self._deterministic is True
         largest = largest_fit(device, len(self._trials))
-        return Model.of(self.space, device, self._method == "auto", exact, largest)
+        return Model.of(self.space, device, self._method == "auto", exact, largest, broad)
+
+    def _is_broad(self, q: int = 1) -> bool:
+        """Whether the next q proposals are made by the broad model."""
+        return self._method == "auto" and is_broad(self.space, self._asked, q)
 
     def _has_std(self) -> bool:
         return self._results.with_std > 0
@@ -1013,21 +1021,20 @@ def _propose(studies: Sequence[Optimizer], method: str, history: History, q: int
 def _propose_gp(studies: Sequence[Optimizer], history: History, q: int) -> Tensor:
     first = studies[0]
     device = history.X.device
-    acquisition, cache = ACQUISITIONS[first._acquisition], _warm_starts(studies, device)
-    local = first._method == "auto"
-    learnt = first._latest if len(studies) == 1 else None
+    local, broad = first._method == "auto", first._is_broad(q)
+    acquisition, cache = ACQUISITIONS[first._acquisition], _warm_starts(studies, device, broad)
+    learnt = first._latest.get(broad) if len(studies) == 1 else None
     if learnt is not None and learnt.X.device != device:  # it was enough for one, and now there are many
         learnt = None
-    return propose_gp(
-        first._model(device), history, q, acquisition, first._batch, cache, local=local, learnt=learnt
-    )
+    model = first._model(device, broad)
+    return propose_gp(model, history, q, acquisition, first._batch, cache, local=local, learnt=learnt)
 
 
-def _warm_starts(studies: Sequence[Optimizer], device: torch.device) -> SharedWarmStarts:
-    """Those of the histories as they are, for a fit on a device."""
+def _warm_starts(studies: Sequence[Optimizer], device: torch.device, broad: bool = False) -> SharedWarmStarts:
+    """Those of the histories as they are, for a fit of one of the models on a device."""
     rows = [study._results.rows for study in studies]
     numbers = [{"outcomes": r.number[np.isfinite(r.y)], "failures": r.number} for r in rows]
-    return SharedWarmStarts([study._warm for study in studies], numbers, device)
+    return SharedWarmStarts([study._warm[broad] for study in studies], numbers, device)
 
 
 def _place(asked_at: int | None) -> int:

@@ -76,6 +76,21 @@ def test_the_quadratic_is_named_where_it_speaks_and_only_there():
     assert all(i % 2 == 1 for i, (arm, _) in arms.items() if arm in ("quadratic", "trust region"))
 
 
+@pytest.mark.parametrize("method", ["auto", "gp"])
+@pytest.mark.parametrize("space", [SMOOTH, MIXED, CONDITIONAL], ids=["numbers", "choices", "conditions"])
+def test_proposals_that_look_everywhere_among_numbers_have_a_surrogate_of_their_own(method, space):
+    opt = told(space, 25, seed=3, method=method)
+    config = opt.trials[0].config
+    kernels, predictions = [], []
+    for _ in range(4):
+        predictions.append(opt.predict(config))
+        kernels.append(opt.explain().fit.kernel)
+        opt.ask()
+    broad = method == "auto" and space is SMOOTH
+    assert kernels == [*(("rational quadratic", "Matern 5/2") if broad else ("Matern 5/2", "Matern 5/2"))] * 2
+    assert predictions == predictions[:1] * 4  # whoever proposes next
+
+
 def test_thompson_sampling_an_exhausted_space_and_a_broken_model_are_named(monkeypatch):
     assert told(MIXED, batch="thompson").explain().arm == "acquisition"
     opt = told(MIXED, batch="thompson")

@@ -2,7 +2,15 @@
 
 from bayesopt.kernels.base import Kernel, Sum
 from bayesopt.kernels.distances import Embedding
-from bayesopt.kernels.profiles import PROFILES, RBF, Matern12, Matern32, Matern52, Profile
+from bayesopt.kernels.profiles import (
+    PROFILES,
+    RBF,
+    Matern12,
+    Matern32,
+    Matern52,
+    Profile,
+    RationalQuadratic,
+)
 from bayesopt.kernels.stationary import Stationary
 
 __all__ = [
@@ -14,6 +22,7 @@ __all__ = [
     "Matern32",
     "Matern52",
     "Profile",
+    "RationalQuadratic",
     "Stationary",
     "Sum",
 ]

@@ -21,7 +21,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from bayesopt.kernels.profiles import RBF, Matern12, Matern32, Matern52, Profile
+from bayesopt.kernels.profiles import RBF, Matern12, Matern32, Matern52, Profile, RationalQuadratic
 
 log = logging.getLogger("bayesopt")
 
@@ -36,7 +36,13 @@ _CONTRACTION_TILE = {"BM": 32, "BN": 32}
 #: Programs that fill a card: rows of a contraction are split into parts up to about as many.
 _PROGRAMS = 512
 
-_NAMES = {Matern12: "matern12", Matern32: "matern32", Matern52: "matern52", RBF: "rbf"}
+_NAMES = {
+    Matern12: "matern12",
+    Matern32: "matern32",
+    Matern52: "matern52",
+    RBF: "rbf",
+    RationalQuadratic: "rational_quadratic",
+}
 
 _on = os.environ.get("BAYESOPT_FUSED") == "1"
 

@@ -40,6 +40,10 @@ def _g_and_slope(r2, PROFILE: tl.constexpr):
         w = (1.0 + s) * e
         g = w + e * s2 * (1.0 / 3.0)
         slope = w * (-5.0 / 6.0)
+    elif PROFILE == "rational_quadratic":
+        u = 1.0 + 2.0 * r2
+        g = 1.0 / tl.sqrt(tl.sqrt(u))
+        slope = -0.5 * g / u
     else:
         tl.static_assert(PROFILE == "rbf")
         g = tl.exp(-0.5 * r2)

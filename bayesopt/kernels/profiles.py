@@ -30,6 +30,9 @@ def _root_(r2: Tensor, scale: float) -> tuple[Tensor, Tensor]:
 class Profile(ABC):
     """A positive definite radial function in every dimension (a scale mixture of Gaussians)."""
 
+    #: What the field calls it.
+    name: str
+
     #: Degrees of freedom 2 nu of the Student-t spectral density; inf for a Gaussian one.
     spectral_dof: float
 
@@ -60,6 +63,7 @@ class Profile(ABC):
 class Matern12(Profile):
     """`g = exp(-r)`: continuous, nowhere differentiable sample paths."""
 
+    name = "Matern 1/2"
     spectral_dof = 1.0
 
     def g(self, r2: Tensor) -> Tensor:
@@ -74,6 +78,7 @@ class Matern12(Profile):
 class Matern32(Profile):
     """`g = (1 + s) exp(-s)`, `s = sqrt(3) r`: once differentiable. Rasmussen & Williams, eq. (4.17)."""
 
+    name = "Matern 3/2"
     spectral_dof = 3.0
 
     def g(self, r2: Tensor) -> Tensor:
@@ -89,6 +94,7 @@ class Matern32(Profile):
 class Matern52(Profile):
     """`g = (1 + s + s^2 / 3) exp(-s)`, `s = sqrt(5) r`: twice differentiable. Ibid., eq. (4.17)."""
 
+    name = "Matern 5/2"
     spectral_dof = 5.0
 
     def g(self, r2: Tensor) -> Tensor:
@@ -106,6 +112,7 @@ class Matern52(Profile):
 class RBF(Profile):
     """`g = exp(-r2 / 2)`: infinitely differentiable."""
 
+    name = "squared exponential"
     spectral_dof = math.inf
 
     def g(self, r2: Tensor) -> Tensor:
@@ -116,9 +123,35 @@ class RBF(Profile):
         return g, g.mul(-0.5)
 
 
+@dataclass(frozen=True)
+class RationalQuadratic(Profile):
+    """`g = (1 + 2 r2)^(-1/4)`: Gaussians of all lengthscales, many of them long. Ibid., (4.19), alpha 1/4.
+
+    Infinitely differentiable, and so slow to fall off that far points still tell of the trend: it is 1/2 at
+    r = 2.7, where Matern 5/2 is 0.05, and 1/4 at r = 11. Two roots are all it takes.
+    """
+
+    name = "rational quadratic"
+
+    def frequencies(self, count: int, d: int, generator: torch.Generator) -> Tensor:
+        """Normal draws over lengthscales whose inverse squares are Gamma(alpha, 1 / alpha)."""
+        normal = torch.randn(count, d, generator=generator, dtype=torch.float64)
+        alpha = torch.full((count, 1), 0.25, dtype=torch.float64)
+        return normal * (torch._standard_gamma(alpha, generator=generator) / alpha).sqrt()
+
+    def g(self, r2: Tensor) -> Tensor:
+        return (1.0 + 2.0 * r2.clamp_min(0.0)) ** -0.25
+
+    def g_and_slope(self, r2: Tensor) -> tuple[Tensor, Tensor]:
+        u = r2.clamp_min_(0.0).mul_(2.0).add_(1.0)
+        g = u.sqrt().rsqrt_()
+        return g, torch.div(g, u, out=u).mul_(-0.5)
+
+
 PROFILES: dict[str, Profile] = {
     "matern12": Matern12(),
     "matern32": Matern32(),
     "matern52": Matern52(),
     "rbf": RBF(),
+    "rational_quadratic": RationalQuadratic(),
 }

@@ -121,6 +121,16 @@ def is_spare(at: int) -> bool:
     return at % 8 != 0
 
 
+def is_broad(space: Space, at: int, q: int = 1) -> bool:
+    """Whether the surrogate of q proposals after `at` others is the broad one, see `surrogates.model`.
+
+    It serves those that look everywhere, and the local ones beside them in a batch, among numbers: choices
+    have no trend to be followed.
+    """
+    everywhere = q > 1 or not is_local(at)
+    return everywhere and not space.has_conditions and not any(space.categorical)
+
+
 def takes_quadratic(space: Space) -> bool:
     """Whether a polynomial makes sense: all columns are numbers, always active."""
     return not space.has_conditions and all(climbed_columns(space))

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import torch
 
-from bayesopt.kernels import Embedding, Kernel, Stationary
+from bayesopt.kernels import Embedding, Matern52, RationalQuadratic, Stationary
 from bayesopt.space import Space
 from bayesopt.surrogates.priors import Priors, default_priors
 
@@ -24,7 +24,7 @@ class Model:
 
     space: Space
     embedding: Embedding
-    kernel: Kernel
+    kernel: Stationary
     priors: Priors
     largest: int = LARGEST_FIT
 
@@ -37,14 +37,19 @@ class Model:
         warp: bool = False,
         exact: bool = False,
         largest: int = LARGEST_FIT,
+        broad: bool = False,
     ) -> "Model":
         """Matern 5/2 with one lengthscale a parameter, and one for each activity indicator.
+
+        If `broad`, the rational quadratic instead, whose correlations reach further: it knows more of the
+        trend of the whole space, and less of what may be beside a result.
 
         If `warp`, each parameter is warped on its way to the kernel, as the data ask for: tuning problems
         often change fastest near a bound. Cowen-Rivers et al. (2022), HEBO. If `exact`, outcomes are
         without noise, and none is fitted.
         """
         embedding = Embedding.of(space)
-        kernel = Stationary(groups=embedding.groups, warp=warp)
+        profile = RationalQuadratic() if broad else Matern52()
+        kernel = Stationary(groups=embedding.groups, profile=profile, warp=warp)
         priors = default_priors(kernel, space.dim).to(device)
         return cls(space, embedding, kernel, priors.without_noise() if exact else priors, largest)

@@ -118,6 +118,16 @@ def test_profiles_equal_gpytorch(name, nu, device):
     )
 
 
+def test_the_rational_quadratic_equals_gpytorch(device):
+    theta, F = inputs(KERNELS["rational_quadratic"], device, batch=())
+    base = gpytorch.kernels.RQKernel(ard_num_dims=D)
+    oracle = gpytorch.kernels.ScaleKernel(base).to(device, torch.float64)
+    oracle.base_kernel.lengthscale, oracle.outputscale = theta[:D].exp(), theta[D].exp()
+    oracle.base_kernel.alpha = 0.25
+    K = KERNELS["rational_quadratic"].gram(theta, F)
+    torch.testing.assert_close(K, oracle(F).to_dense().detach(), rtol=1e-7, atol=1e-7)
+
+
 @pytest.mark.parametrize("name", PROFILES)
 def test_profile_slope_equals_autograd_and_is_finite_at_zero(name, device):
     profile = PROFILES[name]
