@@ -234,7 +234,7 @@ def test_rough_outcomes_cost_one_difference():
 def test_the_default_method_gets_to_the_end_of_a_bent_valley():
     opt = Optimizer(Space({f"x{j}": Float(0.0, 1.0) for j in range(2)}), seed=0)
     arms = set()
-    for _ in range(100):
+    for _ in range(130):
         arms.add(opt.explain().arm)
         config = opt.ask()
         opt.tell(config, rosenbrock(list(config.values())))
