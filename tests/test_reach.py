@@ -114,4 +114,5 @@ def test_a_study_takes_in_what_its_device_can(monkeypatch):
                 opt = Optimizer({"x": Float(0.0, 1.0)}, device=device)
                 opt.tell([{"x": i / n} for i in range(n)], [(i / n - 0.3) ** 2 for i in range(n)])
                 opt.explain()
-                assert opt._latest.outcomes.y.shape[-1] == expected
+                (learnt,) = opt._latest.values()
+                assert learnt.outcomes.y.shape[-1] == expected
