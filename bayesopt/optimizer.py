@@ -863,10 +863,7 @@ class Optimizer:
 
     def _is_broad(self, q: int = 1) -> bool:
         """Whether the next q proposals, if the Gaussian process makes them, are made by the broad model."""
-        if self._method != "auto" or self._method_now() != "gp":
-            return False
-        y = self._results.rows.y
-        return is_broad(self.space, y[np.isfinite(y)], self._asked, q)
+        return self._method == "auto" and is_broad(self.space, self._asked, q)
 
     def _has_std(self) -> bool:
         return self._results.with_std > 0
@@ -933,11 +930,11 @@ def ask_together(studies: Sequence[Optimizer], q: int) -> list[list[Config]]:
         for _ in range(min(new[-1] - len(out), study._quasi_random_slots(q - len(out)))):
             out += _ask_quasi_random(study, "design")
 
-    def situation(i: int) -> tuple[str, int, int, int, int, int, int, int, bool, bool, bool]:
+    def situation(i: int) -> tuple[str, int, int, int, int, int, int, int, bool, bool]:
         s = studies[i]
         told = len(s._trials), s._results.succeeded, s._results.pruned, s._results.foreign
         lengths = new[i] - len(configs[i]), *told, len(s._pending), s._asked
-        return s._method_now(), *lengths, s._has_std(), s._may_repeat(), s._is_broad(lengths[0])
+        return s._method_now(), *lengths, s._has_std(), s._may_repeat()
 
     modelled = sorted((situation(i), i) for i in range(len(studies)) if len(configs[i]) < new[i])
     for (method, slots, *_), members in groupby(modelled, key=itemgetter(0)):

@@ -29,7 +29,6 @@ from torch import Tensor
 
 from bayesopt.acquisition.maximizer import climbed_columns
 from bayesopt.acquisition.region import Nearby, Region
-from bayesopt.acquisition.resolution import has_ties
 from bayesopt.device import constant, put
 from bayesopt.methods.descent import Differences, descend
 from bayesopt.methods.history import History
@@ -122,15 +121,14 @@ def is_spare(at: int) -> bool:
     return at % 8 != 0
 
 
-def is_broad(space: Space, y: Array, at: int, q: int = 1) -> bool:
+def is_broad(space: Space, at: int, q: int = 1) -> bool:
     """Whether the surrogate of q proposals after `at` others is the broad one, see `surrogates.model`.
 
     It serves those that look everywhere, and the local ones beside them in a batch, among numbers: choices
-    have no trend to be followed, nor do plateaus, of which outcomes `y (n,)` tell that tie.
+    have no trend to be followed.
     """
-    if (q == 1 and is_local(at)) or space.has_conditions or any(space.categorical):
-        return False
-    return not has_ties(torch.from_numpy(y))
+    everywhere = q > 1 or not is_local(at)
+    return everywhere and not space.has_conditions and not any(space.categorical)
 
 
 def takes_quadratic(space: Space) -> bool:
