@@ -220,6 +220,7 @@ class Optimizer:
         self._known: Counter[Hashable] = Counter()  # keys of what was told or is pending
         self._enqueued: list[Config] = []
         self._asked = 0
+        # Of either model, by whether it is the broad one.
         self._warm = {broad: WarmStarts() for broad in (False, True)}
         self._latest: dict[bool, Learnt] = {}  # fitted to all that was told, if somebody wanted to look at it
         self._regrets: dict[bytes, Regret | None] = {}  # after some results, by their numbers; a cache

@@ -33,7 +33,8 @@ class Profile(ABC):
     #: What the field calls it.
     name: str
 
-    #: Degrees of freedom 2 nu of the Student-t spectral density; inf for a Gaussian one.
+    #: Degrees of freedom 2 nu of the Student-t spectral density, inf for a Gaussian one; a profile of another
+    #: density has `frequencies` of its own instead.
     spectral_dof: float
 
     def frequencies(self, count: int, d: int, generator: torch.Generator) -> Tensor:
