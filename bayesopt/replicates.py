@@ -6,8 +6,9 @@ from typing import Any, overload
 
 import torch
 
+from bayesopt.asking import ask
 from bayesopt.checks import checked_count, several_stds
-from bayesopt.optimizer import Optimizer, ask_together
+from bayesopt.optimizer import Optimizer
 from bayesopt.space import Space
 from bayesopt.trials import Config, Trial
 
@@ -64,7 +65,7 @@ class Replicates:
         """The next configuration of each study, or lists of the next q of each."""
         count = 1 if q is None else checked_count(q)
         with self._locked():
-            proposals = ask_together(self.studies, count)
+            proposals = ask([study._learner for study in self.studies], count)
         return [each[0] for each in proposals] if q is None else proposals
 
     def tell(self, configs: Sequence[Any], values: Sequence[Any], *, std: object = None) -> None:
@@ -79,10 +80,10 @@ class Replicates:
                 f"got {len(configs)} configurations and {len(values)} values"
             )
         told = zip(self.studies, configs, values, several_stds(std, len(self)), strict=True)
-        checked = [study._checked(c, v, s) for study, c, v, s in told]
+        checked = [study._record.checked(c, v, s) for study, c, v, s in told]
         with self._locked():
             for study, results in zip(self.studies, checked, strict=True):
-                study._commit(results)
+                study._record.commit(results)
 
     def _locked(self) -> ExitStack:
         stack = ExitStack()

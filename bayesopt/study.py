@@ -208,7 +208,7 @@ def run(
     callback: Callable[[Trial], None] | None = None,
 ) -> Result:
     """Evaluate an objective for a study, until it has so many trials; everything else as `minimize`."""
-    stop = _checked_stop(stop_when, tolerance, study._optimizer._method)
+    stop = _checked_stop(stop_when, tolerance, study._optimizer._setting.method)
     how = _How(workers, executor, timeout, progress, callback, stop)
     return _run(objective, _Stored(study), trials, how)
 
@@ -322,7 +322,7 @@ def _run(objective: Objective, books: "_Books", trials: int, how: _How) -> Resul
 
 def _possible(books: "_Books", trials: int) -> int:
     """So many trials, or as many as are enqueued where nothing else is proposed."""
-    if books.optimizer._method != "manual":
+    if books.optimizer._setting.method != "manual":
         return trials
     if not books.enqueued:
         raise ValueError("method='manual' evaluates what is enqueued, and nothing is; pass enqueue=[config]")
@@ -381,7 +381,8 @@ class _Fleeting:
     def tell(self, config: Config, trial: ReportingTrial | None, outcome: Outcome) -> Trial:
         """The trial that an outcome makes; one that is not a number is a failure too."""
         value, std, error = _checked_outcome(self.optimizer, outcome)
-        self.optimizer._commit(self.optimizer._checked(config, value, std), outcome.seconds, error)
+        with self.optimizer._recording() as record:
+            record.commit(record.checked(config, value, std), outcome.seconds, error)
         return self.optimizer.trials[-1]
 
     def forget(self) -> None:
@@ -556,7 +557,7 @@ def _checked_outcome(optimizer: Optimizer, outcome: Outcome) -> tuple[float | No
         value, std = value
     try:
         checked = checked_value(value)
-        return checked, optimizer._checked_std(checked, std), None
+        return checked, optimizer._record.checked_std(checked, std), None
     except Exception as exception:  # noqa: BLE001 - what an objective returns may raise anything when looked at
         return None, None, f"{type(exception).__name__}: {exception}"
 

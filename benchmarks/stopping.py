@@ -15,7 +15,7 @@ import numpy as np
 
 from bayesopt import Optimizer
 from bayesopt.explanation import Regret
-from bayesopt.optimizer import PATIENCE, earliest_end
+from bayesopt.stopping import PATIENCE, earliest_end
 from benchmarks.problems import get
 from benchmarks.report import Report, Table, number, progress, torch_threads
 
@@ -65,7 +65,7 @@ def one_run(name: str, evaluations: int, seed: int) -> dict[str, Any]:
         if seen is not None and value is not None and seen < best:
             best, true = seen, value - problem.optimum
         start = time.process_time()
-        opt._learnt()
+        opt._learner.learnt()
         between = time.process_time()
         regret = opt.regret()
         seconds["fit"].append(between - start)

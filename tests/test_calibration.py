@@ -191,7 +191,7 @@ def test_a_study_moves_to_the_gpu_as_it_grows_and_proposes_the_same(monkeypatch)
         def by_length(n, q=1, studies=1):
             return Placement(gpu.device if n >= 12 else CPU, "made up")
 
-        monkeypatch.setattr("bayesopt.optimizer.place", by_length)
+        monkeypatch.setattr("bayesopt.learner.place", by_length)
         moving, staying = study(11), study(11, "cpu")
         for n in (11, 12):
             gpu.clear()
@@ -235,12 +235,12 @@ def test_short_of_memory_chunks_become_smaller(monkeypatch, caplog):
     monkeypatch.setattr("bayesopt.device.LAG", 0)
     with pretend.gpu() as gpu:
         _, opt = wide(gpu.device)
-        assert opt._share == 1.0
+        assert opt._learner._share == 1.0
         largest = gpu.largest
     assert largest == 40 * 384 * 8
     with pretend.gpu(memory=0.6 * largest) as gpu, caplog.at_level(logging.INFO, "bayesopt"):
         config, opt = wide(gpu.device)
-        assert opt._share == 0.5
+        assert opt._learner._share == 0.5
         assert gpu.largest <= largest
     assert "out of memory" in caplog.text
     assert not [each for each in caplog.records if each.levelno >= logging.WARNING]

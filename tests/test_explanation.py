@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-import bayesopt.optimizer
+import bayesopt.asking
 from bayesopt import Float, Optimizer, Study
 from bayesopt.explanation import ARMS, Explanation, percent
 from bayesopt.methods.insight import mean_improvement
@@ -105,7 +105,7 @@ def test_thompson_sampling_an_exhausted_space_and_a_broken_model_are_named(monke
         raise torch.linalg.LinAlgError("no factorisation")
 
     opt = told(SMOOTH)
-    monkeypatch.setattr(bayesopt.optimizer, "propose_gp", broken)
+    monkeypatch.setattr(bayesopt.asking, "propose_gp", broken)
     assert opt.explain().arm == "fallback"
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bayesopt import Optimizer, Replicates
-from bayesopt.optimizer import METHODS
+from bayesopt.setting import METHODS
 from tests.methods.histories import CONDITIONAL, FINITE, MIXED, SMOOTH
 
 SPACES = {"smooth": SMOOTH, "mixed": MIXED, "conditional": CONDITIONAL, "finite": FINITE}

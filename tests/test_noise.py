@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from bayesopt import Categorical, Float, Int, Optimizer, Replicates, Study, minimize
+from bayesopt.stopping import regret_after
 from bayesopt.trials import FOREIGN, Rows
 
 # Worker processes import their objective: its module must be on the path, which they inherit.
@@ -276,7 +277,7 @@ def test_optunas_sampler_learns_it_from_an_attribute():
     study.optimize(objective, n_trials=4)
     (engine,) = sampler._engines.values()
     assert [trial.std for trial in engine.optimizer.trials] == [0.5] * 3
-    assert engine.optimizer._is_noisy()
+    assert engine.optimizer._record.is_noisy()
 
 
 # ------------------------------------------------------------------------------------------ what is noticed
@@ -319,7 +320,7 @@ def test_noise_is_declared_told_or_seen():
     ]:
         opt = Optimizer(SMOOTH, deterministic=deterministic)
         opt.tell([config] * 2, values, std=stds)
-        assert opt._is_noisy() is expected
+        assert opt._record.is_noisy() is expected
 
 
 # ----------------------------------------------------------------------------------------- recommendations
@@ -506,4 +507,4 @@ def test_the_regret_after_fewer_results_is_that_which_it_was():
     assert before[-1] is not None
     other = Optimizer(SMOOTH)
     other.load_state_dict(opt.state_dict())
-    assert [other._regret_after(n) for n in (14, 15, 16)] == [*before[14:], opt.regret()]
+    assert [regret_after(other._learner, n) for n in (14, 15, 16)] == [*before[14:], opt.regret()]

@@ -12,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import bayesopt.optimizer
+import bayesopt.asking
 import bayesopt.surrogates.prefixes
 from bayesopt import Between, Categorical, Float, Int, Optimizer, Space
 from bayesopt.methods import gp
@@ -593,7 +593,7 @@ def test_a_broken_model_falls_back_visibly(monkeypatch, caplog):
         raise torch.linalg.LinAlgError("no factorisation")
 
     opt = run(Optimizer(SMOOTH), 10)
-    monkeypatch.setattr(bayesopt.optimizer, "propose_gp", broken)
+    monkeypatch.setattr(bayesopt.asking, "propose_gp", broken)
     configs = opt.ask(3)
     assert len({tuple(c.values()) for c in configs}) == 3
     assert "no factorisation" in caplog.text and "quasi-random" in caplog.text
@@ -623,7 +623,7 @@ def test_a_fit_without_a_value_is_repeated_from_the_prior_and_then_given_up(monk
 
 
 def test_a_long_history_is_thinned_to_what_matters(monkeypatch):
-    monkeypatch.setattr("bayesopt.optimizer.largest_fit", lambda device, n: 80)
+    monkeypatch.setattr("bayesopt.learner.largest_fit", lambda device, n: 80)
     configs = Optimizer(SMOOTH, seed=5, method="random").ask(150)
     opt = Optimizer(SMOOTH, seed=0)
     opt.tell(configs, [loss(c) for c in configs])

@@ -108,11 +108,11 @@ def test_a_study_takes_in_what_its_device_can(monkeypatch):
     for module in ("surrogates.prefixes", "surrogates.feasibility"):
         monkeypatch.setattr(f"bayesopt.{module}.LARGEST_FIT", 20)
     with pretend.gpu() as gpu:
-        monkeypatch.setattr("bayesopt.optimizer.largest_fit", lambda d, n: 20 if d.type == "cpu" else 25)
+        monkeypatch.setattr("bayesopt.learner.largest_fit", lambda d, n: 20 if d.type == "cpu" else 25)
         for n, there, here in ((18, 18, 18), (23, 23, 20), (30, 25, 20)):
             for device, expected in ((gpu.device, there), ("cpu", here)):
                 opt = Optimizer({"x": Float(0.0, 1.0)}, device=device)
                 opt.tell([{"x": i / n} for i in range(n)], [(i / n - 0.3) ** 2 for i in range(n)])
                 opt.explain()
-                (learnt,) = opt._latest.values()
+                (learnt,) = opt._learner._latest.values()
                 assert learnt.outcomes.y.shape[-1] == expected

@@ -10,7 +10,7 @@ from scipy.optimize import minimize as scipy_minimize
 from bayesopt import Categorical, Float, Int, Optimizer, Study, TrialPruned, maximize, minimize
 from bayesopt.methods.quasi_random import design_size
 from bayesopt.methods.regret import draw_regret
-from bayesopt.optimizer import PATIENCE, earliest_end
+from bayesopt.stopping import PATIENCE, earliest_end
 from bayesopt.study import run
 from bayesopt.surrogates.outcomes import OutcomeScale
 from tests.methods.histories import CONDITIONAL, FINITE
@@ -44,7 +44,7 @@ def asked(space, n, value, **settings):
 def test_regret_is_that_of_functions_drawn_and_minimised_one_by_one():
     """Second route: pathwise draws, each minimised by scipy from many starts."""
     opt = told(PLANE, 12, lambda c: math.sin(3 * c["x"]) + math.cos(4 * c["y"]), seed=3, method="gp")
-    learnt = opt._learnt()
+    learnt = opt._learner.learnt()
     gp, scale = learnt.outcomes.select(0), OutcomeScale.of(learnt.y[0])
     paths = gp.sample_paths(150, torch.Generator().manual_seed(0))
     grid = torch.rand(4000, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -64,7 +64,7 @@ def test_regret_is_that_of_functions_drawn_and_minimised_one_by_one():
         pair = torch.tensor([float(one(best)), low], dtype=torch.float64)
         regrets.append(float(-scale.outcome(pair).diff()))
     direct = torch.tensor(regrets, dtype=torch.float64).clamp_min(0.0)
-    ours = draw_regret(learnt, opt._history()).regret[0]
+    ours = draw_regret(learnt, opt._learner.history()).regret[0]
     q = torch.tensor([0.25, 0.5, 0.75, 0.95], dtype=torch.float64)
     torch.testing.assert_close(ours.quantile(q), direct.quantile(q), rtol=0.25, atol=0.05)
 

@@ -216,14 +216,16 @@ class _Engine:
                 if config is not None and not _is_dead(trial):
                     running[trial.number] = config
         self._follow(running)
-        self.optimizer._asked = number
+        with self.optimizer._recording() as record:
+            record.asked = number
         config = self.optimizer.ask()
         self.running[number] = config
         return config
 
     def _begin_again(self) -> None:
         for number, config in self.running.items():
-            self.optimizer._withdraw(config, number)
+            with self.optimizer._recording() as record:
+                record.withdraw(config, number)
         fresh = self.optimizer.state_dict() | {"trials": [], "pending": [], "asked": 0}
         self.optimizer.load_state_dict(fresh)
         self.ended, self.running = set(), {}
@@ -233,24 +235,28 @@ class _Engine:
         config = self._config(trial)
         pending = self.running.pop(trial.number, None)
         if pending is not None:
-            self.optimizer._withdraw(pending, trial.number)
+            with self.optimizer._recording() as record:
+                record.withdraw(pending, trial.number)
         given_up = ABANDONED in trial.system_attrs or (tried_again and trial.state == TrialState.FAIL)
         if config is not None and not given_up:
             pruned = trial.state == TrialState.PRUNED
             outcome = _outcome(trial)
             std = None if outcome is None else stored_std(trial)
             result = Trial(trial.number, config, outcome, pruned=pruned, std=std)
-            self.optimizer._settle(result, trial.number)
+            with self.optimizer._recording() as record:
+                record.settle(result, trial.number)
 
     def _follow(self, running: Mapping[int, Config]) -> None:
         """Have these configurations pending, and no others."""
         for number, config in list(self.running.items()):
             if running.get(number) != config:
-                self.optimizer._withdraw(config, number)
+                with self.optimizer._recording() as record:
+                    record.withdraw(config, number)
                 del self.running[number]
         for number, config in running.items():
             if number not in self.running:
-                self.optimizer._expect(config, number)
+                with self.optimizer._recording() as record:
+                    record.expect(config, number)
                 self.running[number] = config
 
     def _config(self, trial: FrozenTrial) -> Config | None:

@@ -19,7 +19,7 @@ def missing(run: Run) -> Markup | None:
     """Why there is no model to show."""
     if run.learnt is not None:
         return None
-    if not run.seer._outcomes_differ():
+    if not run.seer._record.outcomes_differ():
         return tag("p", "Needs two outcomes that differ.")
     return tag("p", "The model breaks down on these results.")
 
@@ -28,7 +28,7 @@ def _whose(run: Run) -> Markup:
     if run.seer is run.optimizer:
         return joined([])
     text = (
-        f"The method, {run.optimizer._method_now()!r}, has no model of the outcomes. This Gaussian process "
+        f"The method, {run.optimizer._learner.method!r}, has no model of the outcomes. This Gaussian process "
         f"was fitted for the report, to {len(run.seer.trials):,} of {len(run.trials):,} trials."
     )
     return tag("p", text, class_="note")

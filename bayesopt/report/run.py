@@ -6,6 +6,7 @@ from functools import cached_property
 
 from torch import Tensor
 
+from bayesopt.explaining import predict
 from bayesopt.explanation import Explanation, Prediction
 from bayesopt.methods.gp import Learnt
 from bayesopt.optimizer import Optimizer
@@ -76,7 +77,7 @@ class Run:
 
     @property
     def maximize(self) -> bool:
-        return self.optimizer._maximize
+        return self.optimizer._setting.maximize
 
     @property
     def best(self) -> Trial | None:
@@ -95,10 +96,13 @@ class Run:
     @cached_property
     def seer(self) -> Optimizer:
         """The optimiser whose model is shown: a stand-in if the method in use has none."""
-        if self.optimizer._method_now() == "gp":
+        if self.optimizer._learner.method == "gp":
             return self.optimizer
         stand_in = Optimizer(
-            self.space, method="gp", maximize=self.maximize, deterministic=self.optimizer._deterministic
+            self.space,
+            method="gp",
+            maximize=self.maximize,
+            deterministic=self.optimizer._setting.deterministic,
         )
         told = [*spread(self.finished, STAND_IN), *self.failed[-STAND_IN // 4 :]]
         stds = [trial.std for trial in told]
@@ -108,13 +112,13 @@ class Run:
     @cached_property
     def learnt(self) -> Learnt | None:
         """The Gaussian process; None before two outcomes differ, or where it breaks down."""
-        return self.seer._learnt() if self.seer._outcomes_differ() else None
+        return self.seer._learner.learnt() if self.seer._record.outcomes_differ() else None
 
     def predictions(self, X: Tensor) -> list[Prediction]:
         """What the model expects at snapped points `(m, d)`."""
         assert self.learnt is not None
         X, active = (part[None].to(self.learnt.F.device) for part in self.space.snap(X))
-        return self.seer._predictions(self.learnt, X, active)
+        return predict(self.seer._learner, self.learnt, X, active)
 
     @cached_property
     def importance(self) -> Importance | None:

@@ -318,7 +318,7 @@ class Study:
             place = self._running_place(trial)
             if pruned:
                 outcome = checked_value(stopped_value(self._storage.get_trial(place.trial_id)))
-            known = self._optimizer._checked_std(outcome, std)
+            known = self._optimizer._record.checked_std(outcome, std)
             state = (
                 TrialState.PRUNED if pruned else TrialState.FAIL if outcome is None else TrialState.COMPLETE
             )
@@ -496,7 +496,8 @@ class Study:
             if frozen.state != TrialState.RUNNING:
                 config = None
             if config is not None and (before is None or before.config is None):
-                self._optimizer._expect(config, at)
+                with self._optimizer._recording() as record:
+                    record.expect(config, at)
             self._open[frozen.number] = _Open(
                 place=Place(frozen.number, frozen._trial_id, frozen.state),
                 config=config,
@@ -508,7 +509,8 @@ class Study:
             )
         elif ABANDONED in frozen.system_attrs:
             if before is not None and before.config is not None:
-                self._optimizer._withdraw(before.config, at)
+                with self._optimizer._recording() as record:
+                    record.withdraw(before.config, at)
         elif config is not None:
             self._keep(_result(frozen, config), at)
         elif frozen.params:
@@ -523,7 +525,8 @@ class Study:
 
     def _keep(self, result: Trial, at: int | None) -> None:
         self._trials[result.number] = result
-        self._optimizer._settle(result, at)
+        with self._optimizer._recording() as record:
+            record.settle(result, at)
 
     def _running_place(self, trial: RunningTrial | int | Mapping[str, Any]) -> Place:
         if isinstance(trial, Mapping):
@@ -552,7 +555,8 @@ class Study:
         with self._ledger.turn() as write:
             place = write([start.entry], []).places[0]
         assert place is not None  # nobody else can have begun what is only begun here
-        self._optimizer._expect(config, None)
+        with self._optimizer._recording() as record:
+            record.expect(config, None)
         self._started(start, place)
         return place
 
@@ -579,7 +583,7 @@ class Study:
         begun = [self._again(each, watched) for each in retried[:count]]
         waiting, unfit = self._waiting(watched)
         begun += waiting[: count - len(begun)]
-        asked = self._optimizer._asked
+        asked = self._optimizer._record.asked
         try:
             begun += self._proposed(count - len(begun), watched)
             verdicts = [Verdict(each.place.trial_id, _epitaph(each)) for each in hopeless] + unfit
@@ -587,7 +591,8 @@ class Study:
                 return []
             places = write([start.entry for start in begun], verdicts).places
         except BaseException:
-            self._optimizer._rewind(asked)
+            with self._optimizer._recording() as record:
+                record.rewind(asked)
             raise
         return [self._started(start, place) for start, place in zip(begun, places, strict=True) if place]
 
@@ -620,7 +625,7 @@ class Study:
         return fit, unfit
 
     def _proposed(self, count: int, watched: bool) -> list["_Start"]:
-        first = self._optimizer._asked
+        first = self._optimizer._record.asked
         configs = self._optimizer.ask(count) if count > 0 else []
         return [
             _Start(Entry(config, self._attributes(at, watched), watched), at)
@@ -636,7 +641,8 @@ class Study:
         if start.before is not None:
             del self._open[start.before.place.number]
         if entry.waiting is not None:
-            self._optimizer._expect(entry.config, start.at)
+            with self._optimizer._recording() as record:
+                record.expect(entry.config, start.at)
         owner = entry.attributes.get(OWNER)
         retries = tuple(entry.attributes.get(RETRIES, () if start.before is None else start.before.retries))
         self._open[place.number] = _Open(place, entry.config, start.at, owner, retries)

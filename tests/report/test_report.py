@@ -99,9 +99,11 @@ def test_only_runs_can_be_reported(tmp_path):
 
 
 def test_improvements_are_where_the_best_so_far_changes():
+    def wave(config):
+        return None if config["x"] > 0.9 else math.sin(20 * config["x"])
+
     for maximize in (False, True):
-        opt = told({"x": Float(0.0, 1.0)}, 40, lambda c: None if c["x"] > 0.9 else math.sin(20 * c["x"]))
-        opt._maximize = maximize
+        opt = told({"x": Float(0.0, 1.0)}, 40, wave, maximize=maximize)
         best = best_so_far([t.value for t in opt.trials], maximize=maximize)
         expected = [(i + 1, b) for i, b in enumerate(best) if i == 0 or b != best[i - 1]]
         assert tried._steps(Run.of(opt)) == [(n, b) for n, b in expected if not math.isnan(b)]
@@ -161,7 +163,7 @@ def test_best_half_and_others_evenly():
 
 def test_what_matters_is_important_and_what_does_not_is_not():
     space = {name: Float(0.0, 1.0) for name in "abcd"}
-    found = importance(told(space, 60, lambda c: math.sin(7 * c["b"]) + 0.5 * c["d"])._learnt())
+    found = importance(told(space, 60, lambda c: math.sin(7 * c["b"]) + 0.5 * c["d"])._learner.learnt())
     assert sum(found.model) == pytest.approx(1.0) and sum(found.data) == pytest.approx(1.0)
     assert found.order()[:2] == [1, 3]
     assert found.data[0] + found.data[2] < 0.02 and found.model[0] + found.model[2] < 0.05
@@ -172,7 +174,7 @@ def test_a_trend_is_named_as_the_disagreement_it_is():
     """Large and slow: the lengthscale is long, but who does not know it predicts nothing."""
     space = {"trend": Float(0.0, 1.0), "ripple": Float(0.0, 1.0)}
     opt = told(space, 80, lambda c: 3 * c["trend"] + 0.5 * math.sin(12 * c["ripple"]))
-    found = importance(opt._learnt())
+    found = importance(opt._learner.learnt())
     assert found.disagreements() == [0, 1]
     assert found.data[0] > 0.8 > 0.2 > found.model[0]
     text = "".join(Page(model.importance(Run.of(opt))).text)
@@ -183,9 +185,9 @@ def test_noise_alone_is_not_explained():
     source = torch.Generator().manual_seed(0)
     noise = lambda c: float(torch.randn((), generator=source))  # noqa: E731
     opt = told({name: Float(0.0, 1.0) for name in "abc"}, 40, noise)
-    assert importance(opt._learnt()).score < 0.3
+    assert importance(opt._learner.learnt()).score < 0.3
     assert "hardly predicted" in model.importance(Run.of(opt))
-    assert importance(told(WIDE, FEWEST - 1, noise)._learnt()) is None
+    assert importance(told(WIDE, FEWEST - 1, noise)._learner.learnt()) is None
 
 
 # ------------------------------------------------------------------------------------------------ helpers
