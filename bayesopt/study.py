@@ -407,7 +407,7 @@ class _Stored:
 
     @property
     def done(self) -> int:
-        return len(self.study._trials)
+        return len(self.study._replay.results)
 
     @property
     def enqueued(self) -> int:

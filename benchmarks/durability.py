@@ -168,7 +168,7 @@ def _has_lines(path: Path, count: float) -> bool:
 
 def _survival(url: str, name: str, path: Path, trials: int, kills: int, seconds: float) -> Survival:
     from bayesopt.storage.ledger import ABANDONED
-    from bayesopt.storage.study import ASKED_AT
+    from bayesopt.storage.replay import ASKED_AT
 
     stored = _trials(url, name)
     results = [t for t in stored if t.state.is_finished() and ABANDONED not in t.system_attrs]

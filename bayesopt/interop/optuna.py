@@ -26,7 +26,7 @@ from bayesopt.storage import owners
 from bayesopt.storage.database import turn
 from bayesopt.storage.distributions import distributions, from_optuna
 from bayesopt.storage.ledger import ABANDONED
-from bayesopt.storage.study import RETRIES, stored_std
+from bayesopt.storage.replay import RETRIES, stored_std
 from bayesopt.trials import Config, Trial
 
 log = logging.getLogger("bayesopt")

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from optuna.distributions import distribution_to_json
-from optuna.storages import RDBStorage
+from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
 from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, or_, select, update
@@ -35,13 +35,14 @@ from bayesopt.storage.ledger import (
     ERROR,
     Entry,
     Ledger,
+    MemoryLedger,
     Place,
     TurnLostError,
     Verdict,
     Write,
     Written,
 )
-from bayesopt.storage.opening import ADVISORY_LOCK, check_not_forked
+from bayesopt.storage.opening import ADVISORY_LOCK, Storage, check_not_forked
 
 _LEASE = "bayesopt:turn"
 _FREE = json.dumps(None)
@@ -56,6 +57,13 @@ _RUNNING, _WAITING, _FAIL = TrialState.RUNNING, TrialState.WAITING, TrialState.F
 
 Work = Callable[[Session], Written]
 Commit = Callable[[Work], Written]
+
+
+def ledger_of(storage: Storage, study_id: int, space: Space) -> Ledger:
+    """That of a study, in memory or in a database."""
+    if isinstance(storage, InMemoryStorage):
+        return MemoryLedger(storage, study_id, space)
+    return DatabaseLedger(storage._backend, study_id, space)
 
 
 class DatabaseLedger(Ledger):

@@ -10,79 +10,43 @@ import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self, overload
 
-import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.pruners import BasePruner
 from optuna.storages import InMemoryStorage, _CachedStorage
 from optuna.study import Study as OptunaStudy
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
-from bayesopt.checks import checked_count, checked_std, checked_value
+from bayesopt.checks import checked_count, checked_value
 from bayesopt.explanation import Explanation, Regret
 from bayesopt.optimizer import Optimizer
 from bayesopt.pruning.pruner import stopped_value
 from bayesopt.space import Space
 from bayesopt.storage import owners
-from bayesopt.storage.changes import differences
-from bayesopt.storage.database import DatabaseLedger
+from bayesopt.storage.agreement import agree, check_options, filled, find
+from bayesopt.storage.database import ledger_of
 from bayesopt.storage.distributions import distributions
 from bayesopt.storage.ledger import (
     ABANDONED,
     ERROR,
     STD,
     Entry,
-    Ledger,
-    MemoryLedger,
     Place,
     TurnLostError,
     Verdict,
     Write,
 )
 from bayesopt.storage.opening import Storage, close_storage, open_storage
+from bayesopt.storage.replay import ASKED_AT, OWNER, RETRIES, RETRY_OF, Open, Replay
 from bayesopt.storage.trial import RunningTrial, checked_pruner
 from bayesopt.trials import Config, Trial
 
 log = logging.getLogger("bayesopt")
 
-#: System attribute of a study: its space and what else the proposals depend on.
-SETTINGS = "bayesopt:study"
-
-#: System attributes of a trial: its place in the order of asking; the process that evaluates it.
-ASKED_AT, OWNER = "bayesopt:asked_at", "bayesopt:owner"
-
-#: Optuna's own, on a trial that is tried again: the numbers of the failed ones, and the first of them.
-RETRIES, RETRY_OF = "retry_history", "failed_trial"
-
-#: Optuna's own, on a waiting trial: its configuration, or a part of it.
-FIXED = "fixed_params"
-
 HEARTBEAT = 15  # seconds
-
-_FORMAT = 1
-_LONGEST_NAME = 512  # of what Optuna's tables can hold
-_DEFAULTS = {"seed": 0, "method": "auto", "acquisition": "log_ei", "batch": "auto", "deterministic": None}
-_ON_CHANGE = ("error", "extend")
-
-
-@dataclass(eq=False)
-class _Open:
-    """A trial that has not ended, as far as we know.
-
-    `config` is None for one that is waiting, or that Optuna has begun without saying all of its parameters.
-    """
-
-    place: Place
-    config: Config | None = None
-    at: int | None = None
-    owner: owners.Owner | None = None
-    retries: tuple[int, ...] = ()
-    enqueued: Mapping[str, Any] = field(default_factory=dict)  # for one that is waiting
-    began: float = field(default_factory=time.time)
 
 
 class Study:
@@ -155,27 +119,24 @@ class Study:
         wanted = None if space is None else Space(space)
         if wanted is not None:  # whatever is wrong with the settings is found before anything is stored
             distributions(wanted)
-            Optimizer(wanted, **_filled(given, _DEFAULTS), device=device)
-        _check_options(storage, name, on_space_change, heartbeat, max_retries)
+            Optimizer(wanted, **filled(given), device=device)
+        check_options(storage, name, on_space_change, heartbeat, max_retries)
         self._pruner = checked_pruner(pruner)
         self._max_retries = max_retries
         self._lock = threading.RLock()
         self._owned = isinstance(storage, str)
         self._storage = open_storage(storage, heartbeat, must_exist=wanted is None)
         try:
-            self._study = _find(self._storage, name, wanted is not None, maximize, self._pruner)
+            self._study = find(self._storage, name, wanted is not None, maximize, self._pruner)
             self._study_id = self._study._study_id
-            settings = self._agree(wanted, given, on_space_change)
+            settings = agree(self._study, self._storage, wanted, given, on_space_change)
             self.space = Space.from_dict(settings.pop("space"))
             self._optimizer = Optimizer(self.space, **settings, device=device, maximize=self.maximize)
+            self._ledger = ledger_of(self._storage, self._study_id, self.space)
         except BaseException:
             self.close()
             raise
-        self._ledger = self._new_ledger(self.space)
-        self._open: dict[int, _Open] = {}
-        self._trials: dict[int, Trial] = {}  # the results, by number
-        self._known: set[int] = set()  # numbers of all trials that we have seen
-        self._seen = 0  # below this, all are known
+        self._replay = Replay(self._storage, self._study_id, self._ledger, self._optimizer)
         self._mine: dict[int, int] = {}  # trials that live as long as this process: key by number
         self._heart = owners.Heart(self._beat, heartbeat)
         self._stale: tuple[float, frozenset[int]] = -math.inf, frozenset()
@@ -191,7 +152,7 @@ class Study:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Study({self.name!r}, {len(self._trials)} trials, {len(self._open)} open)"
+        return f"Study({self.name!r}, {len(self._replay.results)} trials, {len(self._replay.open)} open)"
 
     def close(self) -> None:
         """Let go of the storage. Trials of this study that are still running will be taken for lost."""
@@ -221,23 +182,23 @@ class Study:
     def optimizer(self) -> Optimizer:
         """The engine, with everything that the storage holds by now. What it is asked for is not stored."""
         with self._lock:
-            self._sync()
+            self._replay.sync()
             return self._optimizer
 
     @property
     def trials(self) -> list[Trial]:
         """The results, by number: finished, failed and pruned trials."""
         with self._lock:
-            self._sync()
-            return [self._trials[number] for number in sorted(self._trials)]
+            self._replay.sync()
+            return [self._replay.results[number] for number in sorted(self._replay.results)]
 
     @property
     def curves(self) -> dict[int, dict[int, float]]:
         """What trials have reported, running ones too: the values by step, by the number of the trial."""
         with self._lock:
-            self._sync()
+            self._replay.sync()
             trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
-            ours = self._trials.keys() | self._open.keys()
+            ours = self._replay.results.keys() | self._replay.open.keys()
             return {
                 each.number: dict(sorted(each.intermediate_values.items()))
                 for each in trials
@@ -248,16 +209,18 @@ class Study:
     def running(self) -> dict[int, Config]:
         """The configurations under evaluation, by number of the trial; anybody's."""
         with self._lock:
-            self._sync()
-            return {n: dict(each.config) for n, each in self._open.items() if each.config is not None}
+            self._replay.sync()
+            return {n: dict(each.config) for n, each in self._replay.open.items() if each.config is not None}
 
     @property
     def enqueued(self) -> list[dict[str, Any]]:
         """What is to be tried before anything else and nobody has begun, the next one first."""
         with self._lock:
-            self._sync()
+            self._replay.sync()
             waiting = [
-                each for _, each in sorted(self._open.items()) if each.place.state == TrialState.WAITING
+                each
+                for _, each in sorted(self._replay.open.items())
+                if each.place.state == TrialState.WAITING
             ]
             return [dict(each.enqueued) for each in waiting]
 
@@ -326,14 +289,14 @@ class Study:
             stored = self._ledger.finish(place.trial_id, state, outcome, remarks)
             self._mine.pop(place.number, None)
             if not stored:
-                self._sync()
+                self._replay.sync()
                 raise LostTrialError(_lost(place.number))
-            begun = self._open.pop(place.number)
+            begun = self._replay.open.pop(place.number)
             assert begun.config is not None
             if seconds is None:
                 seconds = time.time() - begun.began
             result = Trial(place.number, begun.config, outcome, seconds, error, pruned, known)
-            self._keep(result, begun.at)
+            self._replay.keep(result, begun.at)
             return result
 
     def forget(self, trial: RunningTrial | int) -> None:
@@ -352,7 +315,7 @@ class Study:
                 raise LostTrialError(_lost(place.number)) from None
             finally:
                 self._mine.pop(place.number, None)
-                self._sync()
+                self._replay.sync()
 
     def explain(self) -> Explanation:
         """What `ask` would begin now, and why; see `Optimizer.explain`. Asks for nothing.
@@ -360,7 +323,7 @@ class Study:
         What a dead worker has left comes first, then what is enqueued.
         """
         with self._lock:
-            self._sync()
+            self._replay.sync()
             left = [each.config for each in self._dead() if each.config is not None and self._is_tried(each)]
             waiting = [start.entry.config for start in self._waiting(False)[0]]
             explanation = self._optimizer._explain_after([*left, *waiting])
@@ -419,115 +382,6 @@ class Study:
             if config not in there:
                 self.enqueue(config)
 
-    # ------------------------------------------------------------------------------------------------ opening
-
-    def _new_ledger(self, space: Space) -> Ledger:
-        if isinstance(self._storage, InMemoryStorage):
-            return MemoryLedger(self._storage, self._study_id, space)
-        return DatabaseLedger(self._storage._backend, self._study_id, space)
-
-    def _agree(self, wanted: Space | None, given: Mapping[str, Any], on_change: str) -> dict[str, Any]:
-        """The settings of the study, those in the storage and those given, which are stored by now."""
-        stored = self._storage.get_study_system_attrs(self._study_id).get(SETTINGS)
-        if wanted is not None:
-            space = wanted
-        elif stored is not None:
-            space = Space.from_dict(stored["space"])
-        else:
-            raise ValueError(f"study {self.name!r} was not made by bayesopt: pass the space of its trials")
-        with self._new_ledger(space).turn():
-            stored = self._storage.get_study_system_attrs(self._study_id).get(SETTINGS)
-            if stored is not None and stored.get("format") != _FORMAT:
-                raise ValueError(f"study {self.name!r} was written by another version of bayesopt")
-            if stored is None:
-                self._check_fit(space, f"study {self.name!r} has trials of another space")
-                agreed = _filled(given, _DEFAULTS)
-            else:
-                self._check_change(Space.from_dict(stored["space"]), space, on_change)
-                agreed = _filled(given, {**_DEFAULTS, **_settings(stored)})
-                if agreed["seed"] != stored["seed"]:
-                    raise ValueError(
-                        f"study {self.name!r} has seed {stored['seed']}, got seed={agreed['seed']}: leave it "
-                        "out or give the same, or take another name for a new study"
-                    )
-            settings = {"space": space.to_dict(), **agreed}
-            if stored != {"format": _FORMAT, **settings}:
-                self._storage.set_study_system_attr(self._study_id, SETTINGS, {"format": _FORMAT, **settings})
-        return settings
-
-    def _check_change(self, old: Space, new: Space, on_change: str) -> None:
-        lines = differences(old, new)
-        if lines and on_change != "extend":
-            raise ValueError(
-                f"study {self.name!r} has another space: {'; '.join(lines)}. Take another name for a new "
-                "study, or on_space_change='extend' if all old trials still fit"
-            )
-        if lines:
-            self._check_fit(new, f"study {self.name!r} cannot be extended ({'; '.join(lines)})")
-
-    def _check_fit(self, space: Space, complaint: str) -> None:
-        for trial in self._storage.get_all_trials(self._study_id, deepcopy=False):
-            if trial.params and ABANDONED not in trial.system_attrs:
-                try:
-                    space.validate(trial.params)
-                except (ValueError, TypeError) as error:
-                    raise ValueError(f"{complaint}: trial {trial.number} does not fit: {error}") from None
-
-    # ------------------------------------------------------------------------------------------------ reading
-
-    def _sync(self) -> None:
-        """Replay what has happened in the storage since the last time."""
-        now = {place.number: place for place in self._ledger.places(self._seen)}
-        changed = [n for n, each in self._open.items() if each.config is None or each.place != now.get(n)]
-        changed += [n for n in now if n >= self._seen and n not in self._known]
-        if changed:
-            trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
-            by_number = {trial.number: trial for trial in trials}
-            for number in sorted(changed):
-                self._absorb(by_number[number])
-        while self._seen in self._known:
-            self._seen += 1
-
-    def _absorb(self, frozen: FrozenTrial) -> None:
-        self._known.add(frozen.number)
-        before = self._open.pop(frozen.number, None)
-        at, config = frozen.system_attrs.get(ASKED_AT), self._config(frozen)
-        if not frozen.state.is_finished():
-            if frozen.state != TrialState.RUNNING:
-                config = None
-            if config is not None and (before is None or before.config is None):
-                with self._optimizer._recording() as record:
-                    record.expect(config, at)
-            self._open[frozen.number] = _Open(
-                place=Place(frozen.number, frozen._trial_id, frozen.state),
-                config=config,
-                at=at,
-                owner=frozen.system_attrs.get(OWNER),
-                retries=tuple(frozen.system_attrs.get(RETRIES, ())),
-                enqueued=frozen.system_attrs.get(FIXED, frozen.params),
-                began=time.time() if frozen.datetime_start is None else frozen.datetime_start.timestamp(),
-            )
-        elif ABANDONED in frozen.system_attrs:
-            if before is not None and before.config is not None:
-                with self._optimizer._recording() as record:
-                    record.withdraw(before.config, at)
-        elif config is not None:
-            self._keep(_result(frozen, config), at)
-        elif frozen.params:
-            log.warning("trial %d is left out: its parameters are not those of the study", frozen.number)
-
-    def _config(self, frozen: FrozenTrial) -> Config | None:
-        """The configuration of a trial; None if it has none in this space, or Optuna is still at it."""
-        try:
-            return self.space.validate(frozen.params)
-        except (ValueError, TypeError):
-            return None
-
-    def _keep(self, result: Trial, at: int | None) -> None:
-        self._trials[result.number] = result
-        with self._optimizer._recording() as record:
-            record.settle(result, at)
-
     def _running_place(self, trial: RunningTrial | int | Mapping[str, Any]) -> Place:
         if isinstance(trial, Mapping):
             return self._place_of(self.space.validate(trial))
@@ -536,19 +390,20 @@ class Study:
             raise TypeError(
                 f"expected a trial that was asked for, its number or a configuration, got {trial!r}"
             )
-        if number not in self._open:
-            self._sync()
-        if number in self._open and self._open[number].config is not None:
-            return self._open[number].place
-        if number in self._known and isinstance(trial, RunningTrial) and number not in self._trials:
+        there = self._replay
+        if number not in there.open:
+            there.sync()
+        if number in there.open and there.open[number].config is not None:
+            return there.open[number].place
+        if number in there.known and isinstance(trial, RunningTrial) and number not in there.results:
             raise LostTrialError(_lost(number))
-        state = "has ended" if number in self._trials else "is not running"
+        state = "has ended" if number in there.results else "is not running"
         raise ValueError(f"trial {number} {state}; study.running lists what is")
 
     def _place_of(self, config: Config) -> Place:
-        self._sync()
+        self._replay.sync()
         key = self.space.key(config)
-        for _, each in sorted(self._open.items()):
+        for _, each in sorted(self._replay.open.items()):
             if each.config is not None and self.space.key(each.config) == key:
                 return each.place
         start = _Start(Entry(config, self._attributes(None, True), True), None)
@@ -573,13 +428,13 @@ class Study:
                     log.warning("asking again: %s", error)
 
     def _take_turn(self, write: Write, count: int, watched: bool, total: int | None) -> list[RunningTrial]:
-        self._sync()
+        self._replay.sync()
         dead = self._dead()
         hopeless = [each for each in dead if not self._is_tried(each)]
         retried = [each for each in dead if each not in hopeless]
         if total is not None:
-            awaited = sum(each.owner is not None and each not in dead for each in self._open.values())
-            count = max(0, min(count, total - len(self._trials) - len(hopeless) - awaited))
+            awaited = sum(each.owner is not None and each not in dead for each in self._replay.open.values())
+            count = max(0, min(count, total - len(self._replay.results) - len(hopeless) - awaited))
         begun = [self._again(each, watched) for each in retried[:count]]
         waiting, unfit = self._waiting(watched)
         begun += waiting[: count - len(begun)]
@@ -596,11 +451,11 @@ class Study:
             raise
         return [self._started(start, place) for start, place in zip(begun, places, strict=True) if place]
 
-    def _is_tried(self, dead: _Open) -> bool:
+    def _is_tried(self, dead: Open) -> bool:
         """Whether what a dead worker has left is tried again."""
         return dead.config is not None and len(dead.retries) < self._max_retries
 
-    def _again(self, each: _Open, watched: bool) -> "_Start":
+    def _again(self, each: Open, watched: bool) -> "_Start":
         """Another attempt at what a dead worker has left."""
         assert each.config is not None
         history = [*each.retries, each.place.number]
@@ -611,7 +466,7 @@ class Study:
     def _waiting(self, watched: bool) -> tuple[list["_Start"], list[Verdict]]:
         """What somebody has enqueued, and what of it is no configuration."""
         fit, unfit = [], []
-        for _, each in sorted(self._open.items()):
+        for _, each in sorted(self._replay.open.items()):
             if each.place.state != TrialState.WAITING:
                 continue
             try:
@@ -639,14 +494,14 @@ class Study:
     def _started(self, start: "_Start", place: Place) -> RunningTrial:
         entry = start.entry
         if start.before is not None:
-            del self._open[start.before.place.number]
+            del self._replay.open[start.before.place.number]
         if entry.waiting is not None:
             with self._optimizer._recording() as record:
                 record.expect(entry.config, start.at)
         owner = entry.attributes.get(OWNER)
         retries = tuple(entry.attributes.get(RETRIES, () if start.before is None else start.before.retries))
-        self._open[place.number] = _Open(place, entry.config, start.at, owner, retries)
-        self._known.add(place.number)
+        self._replay.open[place.number] = Open(place, entry.config, start.at, owner, retries)
+        self._replay.known.add(place.number)
         if entry.watched:
             self._mine[place.number] = place.trial_id
             if self._beating is not None:
@@ -662,11 +517,11 @@ class Study:
             self._beating.record_heartbeat(trial_id)
         return bool(self._mine)
 
-    def _dead(self) -> list[_Open]:
+    def _dead(self) -> list[Open]:
         """Running trials whose worker is gone, by number."""
         others = [
             each
-            for number, each in sorted(self._open.items())
+            for number, each in sorted(self._replay.open.items())
             if number not in self._mine and each.place.state == TrialState.RUNNING
         ]
         silent = self._silent() if others else frozenset()
@@ -692,7 +547,7 @@ class _Start:
 
     entry: Entry
     at: int | None
-    before: _Open | None = None
+    before: Open | None = None
 
 
 class LostTrialError(RuntimeError):
@@ -706,93 +561,12 @@ def _lost(number: int) -> str:
     )
 
 
-def _epitaph(each: _Open) -> str:
+def _epitaph(each: Open) -> str:
     if each.config is None:
         return "its worker died, and its parameters are not those of the study"
     return f"its worker died, {len(each.retries) + 1} times in all"
 
 
-def _result(frozen: FrozenTrial, config: Config) -> Trial:
-    pruned = frozen.state == TrialState.PRUNED
-    value = frozen.values[0] if frozen.values else None
-    if pruned and frozen.last_step is not None:
-        value = stopped_value(frozen)
-    if frozen.state == TrialState.FAIL:
-        value = None
-    duration = frozen.duration
-    return Trial(
-        number=frozen.number,
-        config=config,
-        value=checked_value(value),
-        seconds=None if duration is None else duration.total_seconds(),
-        error=frozen.user_attrs.get(ERROR),
-        pruned=pruned,
-        std=None if value is None else stored_std(frozen),
-    )
-
-
-def stored_std(frozen: FrozenTrial) -> float | None:
-    """Noise noted on a trial; anybody may write there, so what makes no sense is left out."""
-    try:
-        return checked_std(frozen.user_attrs.get(STD))
-    except (ValueError, TypeError) as error:
-        log.warning("trial %d: the attribute %s is left out: %s", frozen.number, STD, error)
-        return None
-
-
-def _settings(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that a study has; one from before a setting came up lacks it."""
-    return {name: stored[name] for name in _DEFAULTS if name in stored}
-
-
-def _filled(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: default if given[name] is None else given[name] for name, default in defaults.items()}
-
-
-def _check_options(storage: object, name: object, on_change: str, heartbeat: object, retries: object) -> None:
-    if name is None and storage is not None:
-        raise ValueError("a study in a storage needs a name: pass name='...'")
-    if name is not None and (not isinstance(name, str) or not name.strip() or not name.isprintable()):
-        raise ValueError(f"name must be a printable text, got {name!r}")
-    if isinstance(name, str) and len(name) > _LONGEST_NAME:
-        raise ValueError(f"name must have at most {_LONGEST_NAME} characters, got {len(name)}")
-    if on_change not in _ON_CHANGE:
-        raise ValueError(
-            f"on_space_change must be one of {', '.join(map(repr, _ON_CHANGE))}, got {on_change!r}"
-        )
-    if isinstance(heartbeat, bool) or not isinstance(heartbeat, int) or heartbeat < 1:
-        raise ValueError(f"heartbeat must be a whole number of seconds >= 1, got {heartbeat!r}")
-    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-        raise ValueError(f"max_retries must be an integer >= 0, got {retries!r}")
-
-
 def _with_heartbeat(storage: Storage) -> _CachedStorage | None:
     known = isinstance(storage, _CachedStorage) and storage.get_heartbeat_interval() is not None
     return storage if isinstance(storage, _CachedStorage) and known else None
-
-
-def _find(
-    storage: Storage, name: str | None, create: bool, maximize: bool | None, pruner: BasePruner
-) -> OptunaStudy:
-    """The Optuna study of that name, a new one if there is none and it may be created."""
-    try:
-        study = None if name is None else optuna.load_study(study_name=name, storage=storage, pruner=pruner)
-    except KeyError:
-        study = None
-    if study is None:
-        if not create:
-            there = ", ".join(repr(each.study_name) for each in storage.get_all_studies()) or "none"
-            raise ValueError(f"there is no study {name!r}, only {there}; pass a space to begin it")
-        direction = StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE
-        study = optuna.create_study(
-            study_name=name, storage=storage, direction=direction, load_if_exists=True, pruner=pruner
-        )
-    if len(study.directions) > 1:
-        raise ValueError(
-            f"study {study.study_name!r} has {len(study.directions)} objectives; one is supported"
-        )
-    maximizes = study.direction == StudyDirection.MAXIMIZE
-    if maximize is not None and maximize != maximizes:
-        was, wanted = ("maximize", "minimize") if maximizes else ("minimize", "maximize")
-        raise ValueError(f"study {study.study_name!r} was made to {was}, not to {wanted}; take another name")
-    return study

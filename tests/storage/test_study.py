@@ -19,7 +19,8 @@ import bayesopt
 from bayesopt import Categorical, Float, Int, Optimizer, Study
 from bayesopt.storage import database, owners
 from bayesopt.storage.ledger import ABANDONED
-from bayesopt.storage.study import ASKED_AT, OWNER, LostTrialError
+from bayesopt.storage.replay import ASKED_AT, OWNER
+from bayesopt.storage.study import LostTrialError
 from tests.processes import wait_until
 
 ROOT = Path(__file__).parents[2]
