@@ -18,12 +18,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bayesopt.books import Result
     from bayesopt.optimizer import Optimizer
     from bayesopt.pruning.pruner import CurvePruner
     from bayesopt.replicates import Replicates
     from bayesopt.space import Between, Categorical, Float, Int, Space
     from bayesopt.storage.study import Study
-    from bayesopt.study import Result, maximize, minimize
+    from bayesopt.study import maximize, minimize
     from bayesopt.trials import Recommendation, Trial
     from bayesopt.workers.worker import TrialPruned
 
@@ -48,12 +49,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "books": ["Result"],
     "optimizer": ["Optimizer"],
     "pruning.pruner": ["CurvePruner"],
     "replicates": ["Replicates"],
     "space": ["Between", "Categorical", "Float", "Int", "Space"],
     "storage.study": ["Study"],
-    "study": ["Result", "maximize", "minimize"],
+    "study": ["maximize", "minimize"],
     "trials": ["Recommendation", "Trial"],
     "workers.worker": ["TrialPruned"],
 }

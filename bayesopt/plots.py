@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from bayesopt.study import Result
+    from bayesopt.books import Result
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; the line styles are for print in black.
 STYLES = (("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"), ("#000000", "-"))

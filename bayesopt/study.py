@@ -3,21 +3,18 @@
 import inspect
 import logging
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from inspect import Parameter
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bayesopt.checks import checked_tolerance, checked_value
+from bayesopt.books import Books, Fleeting, Result, Stored
+from bayesopt.checks import checked_tolerance
 from bayesopt.optimizer import Optimizer
+from bayesopt.running import Run, progress_line
 from bayesopt.space import Space
-from bayesopt.trials import Config, Trial
-from bayesopt.workers.evaluations import Evaluations, evaluations
-from bayesopt.workers.worker import Outcome, ReportingTrial
+from bayesopt.trials import Trial
+from bayesopt.workers.evaluations import evaluations
 
 if TYPE_CHECKING:  # it loads Optuna
     from bayesopt.storage.study import Study
@@ -25,58 +22,6 @@ if TYPE_CHECKING:  # it loads Optuna
 log = logging.getLogger("bayesopt")
 
 Objective = Callable[..., float | tuple[float, float] | None]
-T = TypeVar("T")
-
-_IDLE = 0.25  # seconds until a worker without work looks again
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run found.
-
-    Attributes:
-        trials: every evaluation, in order.
-        optimizer: the engine with its history, for more proposals, `state_dict()`, or, where the best value
-            may be luck, `recommend()`.
-        curves: what trials have reported: the values by step, by the trial's number.
-    """
-
-    trials: list[Trial]
-    optimizer: Optimizer
-    curves: Mapping[int, Mapping[int, float]] = field(default_factory=dict)
-
-    @property
-    def values(self) -> list[float | None]:
-        """Value of each trial, None where it failed."""
-        return [trial.value for trial in self.trials]
-
-    @property
-    def best_trial(self) -> Trial:
-        """The best trial.
-
-        Raises:
-            ValueError: every evaluation failed; the message holds the last error.
-        """
-        if not self.trials:
-            raise ValueError("no best trial: the run was interrupted before its first trial")
-        best = self.optimizer.best
-        if best is None:
-            error = next((trial.error for trial in reversed(self.trials) if trial.error), None)
-            reason = f"the last error was:\n{error}" if error else "they returned None, nan or inf"
-            raise ValueError(f"no best trial: all {len(self.trials)} evaluations failed; {reason}")
-        return best
-
-    @property
-    def best_config(self) -> Config:
-        """Configuration of the best trial."""
-        return dict(self.best_trial.config)
-
-    @property
-    def best_value(self) -> float:
-        """Value of the best trial."""
-        value = self.best_trial.value
-        assert value is not None  # a best trial has succeeded
-        return value
 
 
 def minimize(
@@ -210,7 +155,7 @@ def run(
     """Evaluate an objective for a study, until it has so many trials; everything else as `minimize`."""
     stop = _checked_stop(stop_when, tolerance, study._optimizer._setting.method)
     how = _How(workers, executor, timeout, progress, callback, stop)
-    return _run(objective, _Stored(study), trials, how)
+    return _run(objective, Stored(study), trials, how)
 
 
 class _Engine(NamedTuple):
@@ -272,13 +217,13 @@ def _optimize(
     if kept.storage is None and kept.pruner is None and not takes_trial(objective):
         optimizer = Optimizer(space, **engine._asdict(), maximize=maximize)
         optimizer.enqueue(enqueue)
-        return _run(objective, _Fleeting(optimizer), trials, how)
+        return _run(objective, Fleeting(optimizer), trials, how)
     from bayesopt.storage.study import Study
 
     _check_arguments(objective, trials)
     with Study(space, **kept._asdict(), **engine._asdict(), maximize=maximize) as study:
         study.enqueue_new(enqueue)
-        return _run(objective, _Stored(study), trials, how)
+        return _run(objective, Stored(study), trials, how)
 
 
 def _check_arguments(objective: Objective, trials: object) -> None:
@@ -302,289 +247,28 @@ def takes_trial(objective: Objective) -> bool:
     return len(positional) > 1 and (positional[1].default is Parameter.empty or positional[1].name == "trial")
 
 
-def _run(objective: Objective, books: "_Books", trials: int, how: _How) -> Result:
+def _run(objective: Objective, books: Books, trials: int, how: _How) -> Result:
     _check_arguments(objective, trials)
     reporting = takes_trial(objective)
     books.check(how.executor, reporting)
     trials = _possible(books, trials)
     shown = sys.stderr.isatty() if how.progress is None else how.progress
-    line = _progress_line(shown, trials, how.tolerance is not None)
+    line = progress_line(shown, trials, how.tolerance is not None)
     try:
         with (
             evaluations(objective, how.workers, how.executor, how.timeout, reporting) as under_way,
             line as show,
         ):
-            _Run(books, under_way, trials, show, how.callback, how.tolerance).pursue()
+            Run(books, under_way, trials, show, how.callback, how.tolerance).pursue()
     finally:
         books.forget()  # what an interrupt has left unevaluated
     return books.result()
 
 
-def _possible(books: "_Books", trials: int) -> int:
+def _possible(books: Books, trials: int) -> int:
     """So many trials, or as many as are enqueued where nothing else is proposed."""
     if books.optimizer._setting.method != "manual":
         return trials
     if not books.enqueued:
         raise ValueError("method='manual' evaluates what is enqueued, and nothing is; pass enqueue=[config]")
     return min(trials, books.done + books.enqueued)
-
-
-class _Books(Protocol):
-    """Where trials come from and results go to."""
-
-    @property
-    def optimizer(self) -> Optimizer:
-        """With the history as it is known."""
-
-    @property
-    def done(self) -> int:
-        """Number of results."""
-
-    @property
-    def enqueued(self) -> int:
-        """Number of configurations that somebody has chosen and that nobody has begun."""
-
-    def ask(self, count: int, running: int, total: int) -> list[tuple[Config, ReportingTrial | None]]:
-        """Up to `count` configurations to evaluate, of `total` in all; `running` are ours already."""
-
-    def tell(self, config: Config, trial: ReportingTrial | None, outcome: Outcome) -> Trial | None:
-        """Keep an outcome; None if it comes too late."""
-
-    def forget(self) -> None:
-        """Wait no longer for what was asked for."""
-
-    def check(self, executor: Executor | None, reporting: bool) -> None:
-        """Raise a TypeError if trials cannot report from where they are evaluated."""
-
-    def result(self) -> Result:
-        """What there is in the end."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Fleeting:
-    """Books that end with this process."""
-
-    optimizer: Optimizer
-
-    @property
-    def done(self) -> int:
-        return len(self.optimizer.trials)
-
-    @property
-    def enqueued(self) -> int:
-        return len(self.optimizer.enqueued)
-
-    def ask(self, count: int, running: int, total: int) -> list[tuple[Config, ReportingTrial | None]]:
-        count = min(count, total - self.done - running)
-        return [(config, None) for config in self.optimizer.ask(count)] if count > 0 else []
-
-    def tell(self, config: Config, trial: ReportingTrial | None, outcome: Outcome) -> Trial:
-        """The trial that an outcome makes; one that is not a number is a failure too."""
-        value, std, error = _checked_outcome(self.optimizer, outcome)
-        with self.optimizer._recording() as record:
-            record.commit(record.checked(config, value, std), outcome.seconds, error)
-        return self.optimizer.trials[-1]
-
-    def forget(self) -> None:
-        self.optimizer.forget(self.optimizer.pending)
-
-    def check(self, executor: Executor | None, reporting: bool) -> None:
-        pass  # nobody reports
-
-    def result(self) -> Result:
-        return Result(self.optimizer.trials, self.optimizer)
-
-
-@dataclass(frozen=True, eq=False)
-class _Stored:
-    """The books of a `Study`. A storage that fails is asked again for a while: it may be restarting."""
-
-    study: "Study"
-
-    @property
-    def optimizer(self) -> Optimizer:
-        return self.study._optimizer
-
-    @property
-    def done(self) -> int:
-        return len(self.study._replay.results)
-
-    @property
-    def enqueued(self) -> int:
-        return len(self.study.enqueued)
-
-    def ask(self, count: int, running: int, total: int) -> list[tuple[Config, ReportingTrial | None]]:
-        trials = _patiently(lambda: self.study._ask(count, watched=True, total=total))
-        return [(dict(trial.config), trial) for trial in trials]
-
-    def tell(self, config: Config, trial: ReportingTrial | None, outcome: Outcome) -> Trial | None:
-        from bayesopt.storage.study import LostTrialError
-
-        assert trial is not None
-        value, std, error = _checked_outcome(self.optimizer, outcome)
-        tell = partial(self.study.tell, std=std, pruned=outcome.pruned, error=error, seconds=outcome.seconds)
-        try:
-            return _patiently(lambda: tell(trial.number, value))
-        except LostTrialError as lost:
-            log.warning("a result is dropped: %s", lost)
-            return None
-
-    def forget(self) -> None:
-        self.study._forget_mine()
-
-    def check(self, executor: Executor | None, reporting: bool) -> None:
-        if reporting and isinstance(executor, ProcessPoolExecutor):
-            context = executor._mp_context
-            self.study.check_reachable(context is not None and context.get_start_method() == "fork")
-
-    def result(self) -> Result:
-        return Result(self.study.trials, self.study._optimizer, self.study.curves)
-
-
-_PATIENCE = 600.0  # seconds that a storage may be out of reach
-
-
-def _patiently(action: Callable[[], T]) -> T:
-    """Try again, less and less often, while the database does not answer."""
-    from optuna.exceptions import StorageInternalError
-    from sqlalchemy.exc import InterfaceError, OperationalError
-
-    deadline, pause = time.monotonic() + _PATIENCE, 0.5
-    while True:
-        try:
-            return action()
-        except (StorageInternalError, InterfaceError, OperationalError) as error:
-            if time.monotonic() + pause > deadline:
-                raise
-            log.warning("the storage does not answer, trying again in %.0f s: %s", pause, error)
-        time.sleep(pause)
-        pause = min(2 * pause, 30.0)
-
-
-@dataclass(eq=False)
-class _Run:
-    """The loop: ask when a worker is free, tell when an evaluation is finished."""
-
-    books: _Books
-    under_way: Evaluations
-    trials: int
-    show: Callable[[Optimizer, int], None]
-    callback: Callable[[Trial], None] | None
-    tolerance: float | None
-    not_before: float = 0.0  # when to ask again, after there was nothing to do
-    judged: int = -1  # after how many results it was last asked whether that is enough
-
-    def pursue(self) -> None:
-        """Make trials until there are enough, or no more can be made, or somebody presses Ctrl-C."""
-        try:
-            while self.books.done < self.trials and not self.under_way.ending and not self.is_good():
-                self.ask()
-                self.tell()
-            if self.under_way.broken is not None:
-                self.explain(self.under_way.broken)
-            self.drain()
-        except KeyboardInterrupt:
-            self.finish_early()
-
-    def is_good(self) -> bool:
-        """Whether little enough is still to be gained. What is enqueued is evaluated first."""
-        if self.tolerance is None or self.books.done == self.judged:
-            return False
-        self.judged = self.books.done
-        optimizer = self.books.optimizer
-        if not optimizer.enough(self.tolerance) or self.books.enqueued:
-            return False
-        log.info(
-            "stopped after %d of %d trials: with 95 %% no more than %g is still to be gained",
-            self.books.done, self.trials, self.tolerance,
-        )  # fmt: skip
-        return True
-
-    def finish_early(self) -> None:
-        """Ask no more, but wait for what is running; unless somebody presses Ctrl-C again."""
-        try:
-            self.under_way.interrupted = True
-            note = f"interrupted after {self.books.done} of {self.trials} trials"
-            if running := self.under_way.running:
-                note += f"; waiting for {running} running evaluations, press Ctrl-C again to abandon them"
-            log.warning("%s", note)
-            self.drain()
-        except KeyboardInterrupt:
-            log.warning("abandoned %d running evaluations", self.under_way.running)
-            self.under_way.abandon()
-
-    def explain(self, broken: RuntimeError) -> None:
-        if not self.books.done:
-            raise broken
-        log.error("stopped after %d of %d trials: %s", self.books.done, self.trials, broken)
-
-    def drain(self) -> None:
-        while self.under_way.running:
-            self.tell()
-
-    def ask(self) -> None:
-        free, running = self.under_way.free, self.under_way.running
-        if free < 1 or time.monotonic() < self.not_before:
-            return
-        jobs = self.books.ask(free, running, self.trials)
-        if not jobs:  # others are at the rest; one of them may die
-            self.not_before = time.monotonic() + _IDLE
-            return
-        self.show(self.books.optimizer, running + len(jobs))
-        for config, trial in jobs:
-            self.under_way.start(config, trial)
-
-    def tell(self) -> None:
-        if not self.under_way.running:
-            time.sleep(max(0.0, self.not_before - time.monotonic()))
-        for config, trial, outcome in self.under_way.finished():
-            told = self.books.tell(config, trial, outcome)
-            self.not_before = 0.0
-            self.show(self.books.optimizer, self.under_way.running)
-            if told is not None and told.error is not None:
-                reason = outcome.reason or told.error
-                log.warning("trial %d failed: %s", told.number, reason.partition("\n")[0])
-            if told is not None and self.callback is not None:
-                self.callback(told)
-
-
-def _checked_outcome(optimizer: Optimizer, outcome: Outcome) -> tuple[float | None, float | None, str | None]:
-    """Value, std and what is wrong: the error of the evaluation, or that it returned no number."""
-    if outcome.error is not None:
-        return None, None, outcome.error
-    value, std = outcome.value, None
-    if isinstance(value, tuple) and len(value) == 2:
-        value, std = value
-    try:
-        checked = checked_value(value)
-        return checked, optimizer._record.checked_std(checked, std), None
-    except Exception as exception:  # noqa: BLE001 - what an objective returns may raise anything when looked at
-        return None, None, f"{type(exception).__name__}: {exception}"
-
-
-@contextmanager
-def _progress_line(
-    enabled: bool, total: int, with_regret: bool
-) -> Iterator[Callable[[Optimizer, int], None]]:
-    """A live line of done, running, failed, best and time left; nothing at all when not enabled."""
-    if not enabled:
-        yield lambda optimizer, running: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("starting", total=total)
-
-        def show(optimizer: Optimizer, running: int) -> None:
-            trials, best = optimizer.trials, optimizer.best
-            failed = sum(trial.value is None for trial in trials)
-            text = f"{running} running, " if running else ""
-            text += f"{failed} failed, " if failed else ""
-            text += "no success yet" if best is None else f"best {best.value:.6g}"
-            regret = optimizer.regret() if with_regret else None
-            text += "" if regret is None else f", at most {regret.bound:.2g} to gain"
-            bar.update(task, completed=len(trials), description=text)
-
-        yield show

@@ -48,6 +48,8 @@ LAYERS = (
     ("workers",),
     ("pruning",),
     ("storage",),
+    ("books",),
+    ("running",),
     ("study",),
     ("report",),
     ("interop", "cli", "demo", "plots"),

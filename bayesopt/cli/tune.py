@@ -33,10 +33,10 @@ from bayesopt.cli.rows import row, say_trial
 from bayesopt.cli.template import Template
 
 if TYPE_CHECKING:
+    from bayesopt.books import Result
     from bayesopt.cli.evaluation import Evaluation, Programs
     from bayesopt.space import Space
     from bayesopt.storage.study import Study
-    from bayesopt.study import Result
 
 DETAILS = """\
     bayesopt tune space.toml --trials 50 --workers 4 -- python train.py --lr {lr} --layers {layers}

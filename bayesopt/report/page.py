@@ -11,9 +11,9 @@ from bayesopt.report.run import Run
 if TYPE_CHECKING:
     from os import PathLike
 
+    from bayesopt.books import Result
     from bayesopt.optimizer import Optimizer
     from bayesopt.storage.study import Study
-    from bayesopt.study import Result
 
 #: Identifier, title, and what to put there.
 SECTIONS: tuple[tuple[str, str, Callable[[Run], Markup]], ...] = (

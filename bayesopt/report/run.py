@@ -6,13 +6,13 @@ from functools import cached_property
 
 from torch import Tensor
 
+from bayesopt.books import Result
 from bayesopt.explaining import predict
 from bayesopt.explanation import Explanation, Prediction
 from bayesopt.methods.gp import Learnt
 from bayesopt.optimizer import Optimizer
 from bayesopt.report.importance import Importance, importance
 from bayesopt.space import Space
-from bayesopt.study import Result
 from bayesopt.trials import Config, Trial
 
 #: Reports of trials under way: the values by step, by the trial's number.

@@ -14,8 +14,7 @@ import torch
 from optuna.pruners import HyperbandPruner, MedianPruner, SuccessiveHalvingPruner, ThresholdPruner
 from sqlalchemy.exc import OperationalError
 
-from bayesopt import Float, Study, TrialPruned, maximize, minimize
-from bayesopt import study as running
+from bayesopt import Float, Study, TrialPruned, books, maximize, minimize
 from bayesopt.storage.trial import RunningTrial, checked_report
 from bayesopt.study import run, takes_trial
 from benchmarks.durability import crowd, survive
@@ -208,7 +207,7 @@ def test_a_name_needs_a_storage():
 
 
 def test_a_database_that_is_away_for_a_moment_loses_nothing(url, name, monkeypatch, caplog):
-    monkeypatch.setattr(running.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(books.time, "sleep", lambda seconds: None)
     failures = iter([False, True, True] * 100)
 
     def unreliable(method):
@@ -227,7 +226,7 @@ def test_a_database_that_is_away_for_a_moment_loses_nothing(url, name, monkeypat
 
 
 def test_a_database_that_stays_away_ends_the_run(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(running, "_PATIENCE", 0.0)
+    monkeypatch.setattr(books, "_PATIENCE", 0.0)
     with Study(SPACE, storage=f"sqlite:///{tmp_path / 'study.db'}", name=name) as study:
         study._storage._backend.engine.dispose()
         monkeypatch.setattr(study._ledger, "places", lambda beyond: _gone())
