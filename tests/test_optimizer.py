@@ -558,7 +558,7 @@ def test_duplicated_points_and_a_single_observation(space):
     assert opt.ask() is not None
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 @given(
     values=st.lists(
         st.one_of(st.none(), st.floats(), st.integers(-(10**400), 10**400)), min_size=1, max_size=14

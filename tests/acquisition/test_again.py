@@ -23,7 +23,8 @@ def test_it_is_the_mean_over_drawn_outcomes_of_the_lowest_posterior_mean(device)
     """The second route refits nothing: each drawn outcome is one more observation."""
     gp, X = surrogates(device, 0.3)
     ours = lowest_mean_after(gp, X, gp.noise)
-    draws = torch.randn(4000, generator=torch.Generator().manual_seed(2), dtype=torch.float64).to(device)
+    # Quantiles of the standard normal instead of draws: their mean is within 1e-3 of the integral.
+    draws = torch.special.ndtri((torch.arange(400, dtype=torch.float64) + 0.5) / 400).to(device)
     for i in (0, 4, X.shape[1] - 1):
         mean, var = gp.marginals(X[:, i : i + 1])
         outcomes = mean + (var + gp.noise[:, None]).sqrt() * draws
@@ -32,7 +33,7 @@ def test_it_is_the_mean_over_drawn_outcomes_of_the_lowest_posterior_mean(device)
             gp.condition_on(X[:, i : i + 1], y[:, None]).marginals(tried)[0].amin(-1)
             for y in outcomes.unbind(-1)
         ]
-        torch.testing.assert_close(ours[:, i], torch.stack(lowest).mean(0), rtol=0, atol=0.02)
+        torch.testing.assert_close(ours[:, i], torch.stack(lowest).mean(0), rtol=0, atol=2e-3)
 
 
 def test_the_more_noise_the_less_is_learnt(device):
