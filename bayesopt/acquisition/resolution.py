@@ -15,14 +15,17 @@ from bayesopt.rows import take
 #: Ties of neighbours that make a plateau rather than a coincidence.
 _TIES = 3
 
+#: Ties among neighbours that are too many: what is proposed lies mostly where they end.
+_TOO_MANY = 0.25
+
 #: What being at an observed point costs, in nats of log EI.
 _PENALTY = 30.0
 
 
 def resolution(F: Tensor, y: Tensor) -> Tensor:
-    """Distance `(b,)` within which outcomes mostly do not change at all; 0 where there is no such thing.
+    """Distance `(b,)` within which outcomes often do not change at all; 0 where there is no such thing.
 
-    The largest one such that, of the points with a neighbour that near, at least half have exactly its
+    The largest one such that, of the points with a neighbour that near, at least a quarter have exactly its
     outcome.
 
     Args: F: features `(b, n, D)`; y: their outcomes `(b, n)`.
@@ -33,7 +36,7 @@ def resolution(F: Tensor, y: Tensor) -> Tensor:
     order = nearest.values.argsort(dim=-1)
     ties = tie.gather(1, order).cumsum(-1)
     rank = torch.arange(1, y.shape[-1] + 1, device=y.device)
-    flat = (ties >= 0.5 * rank) & (ties >= _TIES)
+    flat = (ties >= _TOO_MANY * rank) & (ties >= _TIES)
     return torch.where(flat, nearest.values.gather(1, order), 0.0).amax(-1)
 
 

@@ -280,11 +280,19 @@ class Arms:
         self.side = self.side if self.side >= _LEAST_SIDE else _SIDE
 
 
-def look_nearby(space: Space, history: History, lengthscales: Tensor, at: int, alone: bool = True) -> Nearby:
+def look_nearby(
+    space: Space,
+    history: History,
+    lengthscales: Tensor,
+    at: int,
+    alone: bool = True,
+    resolution: Tensor | None = None,
+) -> Nearby:
     """The local arms of b studies, each with the same number > 0 of successes, after `at` other proposals.
 
     Where they do not make it, the whole box, and first the quadratic's, if that thrives. A descent goes step
-    by step: it is for a proposal `alone`, with no other one beside it and nothing pending.
+    by step: it is for a proposal `alone`, with no other one beside it and nothing pending. Trust regions
+    reach as far as the `resolution (b,)` of an objective that has plateaus: nearer by is nothing new.
     """
     X, y = history.X, history.y
     quadratic = takes_quadratic(space)
@@ -298,6 +306,8 @@ def look_nearby(space: Space, history: History, lengthscales: Tensor, at: int, a
     finite = y.nan_to_num(nan=torch.inf)
     incumbent = take(X, finite.argmin(-1, keepdim=True))[:, 0]
     side = _numbers([arm.side for arm in arms], X)
+    if resolution is not None:
+        side = torch.maximum(side, 2.0 * resolution)
     region = trust_region(space, incumbent, lengthscales, side)
     if not is_local(at):
         region = region.where(put(torch.tensor([arm.make(at) for arm in arms]), X.device))

@@ -191,7 +191,8 @@ def _nearby(
         return (None,) * q
     first = slots.index(True)
     scales = lengthscales(gp, model.space.dim)
-    found = look_nearby(model.space, history, scales, history.asked + first, alone)
+    least = unresolved[0].radius[:, 0] if unresolved else None
+    found = look_nearby(model.space, history, scales, history.asked + first, alone, least)
     for term in unresolved:
         F = model.embedding(found.first, torch.ones_like(found.first, dtype=torch.bool))
         found = found.where(term.value(F) == 0.0)

@@ -33,7 +33,7 @@ def test_by_brute_force():
     expected = 0.0
     for k in range(1, 41):
         ties = sum(tie for _, tie in rows[:k])
-        if ties >= 3 and ties >= k / 2:
+        if ties >= 3 and ties >= k / 4:
             expected = rows[k - 1][0]
     assert float(resolution(F, y)) == pytest.approx(expected)
     assert expected > 0

@@ -254,6 +254,17 @@ def test_slopes_of_a_rough_function_end_the_first_descent(slope, goes_on):
     assert (arms.begun, arms.descends, arms.rested) == (20, goes_on, 0.0 if goes_on else 30.0)
 
 
+def test_a_trust_region_reaches_as_far_as_the_objective_resolves():
+    space = Space({name: Float(0.0, 1.0) for name in "ab"})
+    h, scales = history(space, n=3, pending=0), torch.ones(3, 2, dtype=torch.float64)
+    radius = torch.tensor([0.0, 0.3, 0.45], dtype=torch.float64)
+    found = look_nearby(space, h, scales, 3, resolution=radius).region
+    incumbent = h.X[torch.arange(3), h.y.argmin(-1)]
+    half = torch.tensor([0.4, 0.4, 0.45], dtype=torch.float64)[:, None]  # 0.4 at first
+    torch.testing.assert_close(found.lower, (incumbent - half).clamp_min(0.0))
+    torch.testing.assert_close(found.upper, (incumbent + half).clamp_max(1.0))
+
+
 def test_differences_are_no_failures_of_a_descent():
     arms = Arms(descends=True)
     for step in range(1, 8):
@@ -427,7 +438,7 @@ def test_the_quadratic_keeps_out_of_plateaus(seen):
             radius = resolution(X[None], torch.tensor([[trial.value for trial in opt.trials]]))
             spoke.append(bool((x - seen[0].first[0]).abs().max() < 1e-9))
             assert spoke[-1] == bool(torch.cdist(seen[0].first[0], X).min() >= radius)
-        opt.tell(config, sum((round(12.0 * value) / 12.0 - 0.3) ** 2 for value in config.values()))
+        opt.tell(config, sum((round(40.0 * value) / 40.0 - 0.3) ** 2 for value in config.values()))
     assert any(spoke) and not all(spoke)
 
 
