@@ -79,5 +79,5 @@ def test_a_table_behind_a_continuous_space_is_not_asked_for_the_same_entry_again
             opt.tell(config, float(losses[entry]))
         found.append(opt.best.value == float(losses.min()))
         different.append(len(visited))
-    assert sum(found) >= 3
-    assert sum(different) > 6 * 25  # 21 where plateaus are no obstacle and the model sees a trend
+    assert sum(found) >= 4
+    assert sum(different) > 6 * 35  # 21 where plateaus are no obstacle and the model sees a trend
