@@ -23,21 +23,24 @@ _PENALTY = 30.0
 
 
 def resolution(F: Tensor, y: Tensor) -> Tensor:
-    """Distance `(b,)` within which outcomes often do not change at all; 0 where there is no such thing.
+    """Distance `(b,)` within which good outcomes often do not change at all; 0 where there is no such thing.
 
-    The largest one such that, of the points with a neighbour that near, at least a quarter have exactly its
-    outcome.
+    The largest one such that, of the better half of the points, of those with a neighbour that near at least
+    a quarter have exactly its outcome. That all bad ones are alike, such as losses cut off at a largest one,
+    is no reason to keep away from the good ones.
 
     Args: F: features `(b, n, D)`; y: their outcomes `(b, n)`.
     """
+    n = y.shape[-1]
     distance = torch.cdist(F, F).diagonal_scatter(torch.full_like(y, torch.inf), dim1=-2, dim2=-1)
     nearest = distance.min(-1)
+    good = y.argsort(dim=-1, stable=True)[:, : (n + 1) // 2]
+    near, order = nearest.values.gather(1, good).sort(dim=-1)
     tie = (y == y.gather(1, nearest.indices)).to(y.dtype)
-    order = nearest.values.argsort(dim=-1)
-    ties = tie.gather(1, order).cumsum(-1)
-    rank = torch.arange(1, y.shape[-1] + 1, device=y.device)
+    ties = tie.gather(1, good).gather(1, order).cumsum(-1)
+    rank = torch.arange(1, good.shape[-1] + 1, device=y.device)
     flat = (ties >= _TOO_MANY * rank) & (ties >= _TIES)
-    return torch.where(flat, nearest.values.gather(1, order), 0.0).amax(-1)
+    return torch.where(flat, near, 0.0).amax(-1)
 
 
 def has_ties(y: Tensor) -> bool:
