@@ -24,6 +24,7 @@ from bayesopt.record import Record
 from bayesopt.setting import MODELS, ON_DEVICE
 from bayesopt.surrogates.model import Model
 from bayesopt.surrogates.warm_starts import SharedWarmStarts, WarmStarts
+from bayesopt.trials import Config
 
 log = logging.getLogger("bayesopt")
 
@@ -52,11 +53,12 @@ class Learner:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_latest": {}}
 
-    def twin(self) -> "Learner":
-        """Another one that will propose the same; asking it changes nothing here but what is cached."""
+    def twin(self, first: Sequence[Config] = ()) -> "Learner":
+        """Another one that proposes `first`, then the same; asking it only changes what is cached here."""
         twin = copy(self)
         twin.record, twin._latest = self.record.copy(), self._latest
         twin.record.drop_old()
+        twin.record.enqueued = [*first, *twin.record.enqueued]
         return twin
 
     # -------------------------------------------------------------------------------------- what is known

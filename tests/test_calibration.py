@@ -284,3 +284,12 @@ def test_studies_in_lockstep_are_answered_without_enough_memory():
             assert configs == here.ask()
             for studies in (there, here):
                 studies.tell(configs, [config["x"] for config in configs])
+
+
+def test_a_study_that_was_explained_first_moves_to_the_cpu_once(caplog):
+    with pretend.gpu(memory=1000) as gpu:
+        opt = study(40, gpu.device, method="gp")
+        explanation = opt.explain()
+        assert explanation.device == "cpu" and "too little memory" in explanation.device_reason
+        assert opt.ask() == explanation.config
+    assert caplog.text.count("too little memory") == 1

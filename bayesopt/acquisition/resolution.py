@@ -31,14 +31,12 @@ def resolution(F: Tensor, y: Tensor) -> Tensor:
 
     Args: F: features `(b, n, D)`; y: their outcomes `(b, n)`.
     """
-    n = y.shape[-1]
     distance = torch.cdist(F, F).diagonal_scatter(torch.full_like(y, torch.inf), dim1=-2, dim2=-1)
     nearest = distance.min(-1)
-    good = y.argsort(dim=-1, stable=True)[:, : (n + 1) // 2]
+    good = y.argsort(dim=-1, stable=True)[:, : (y.shape[-1] + 1) // 2]
     near, order = nearest.values.gather(1, good).sort(dim=-1)
-    tie = (y == y.gather(1, nearest.indices)).to(y.dtype)
-    ties = tie.gather(1, good).gather(1, order).cumsum(-1)
-    rank = torch.arange(1, good.shape[-1] + 1, device=y.device)
+    tie = (y == y.gather(1, nearest.indices)).gather(1, good.gather(1, order))
+    ties, rank = tie.cumsum(-1), torch.arange(1, good.shape[-1] + 1, device=y.device)
     flat = (ties >= _TOO_MANY * rank) & (ties >= _TIES)
     return torch.where(flat, near, 0.0).amax(-1)
 
