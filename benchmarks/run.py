@@ -48,6 +48,7 @@ def add_arguments(
     parser.add_argument("--processes", type=int, default=1, help="one thread each (default: 1)")
     parser.add_argument(
         "--python",
+        action="extend",
         nargs="+",
         default=[],
         metavar="NAME=PATH",

@@ -114,8 +114,12 @@ def greedy(
         chosen.append(x)
         taken = torch.cat([taken, x], 1)
         if slot + 1 < base.shape[-2]:
-            fantasies = fantasies.extend(surface.embedding(*space.snap(x)), base[:, slot : slot + 1])
+            F = surface.embedding(*space.snap(x))
+            fantasies = fantasies.extend(F, base[:, slot : slot + 1])
             screen = screen.extended(fantasies)
+            beside = surface.beside(F)
+            if beside is not surface:
+                surface, screen = beside, replace(screen, common=beside.value(screen.X, screen.active))
     return torch.cat(chosen, 1)
 
 

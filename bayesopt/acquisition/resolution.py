@@ -1,4 +1,4 @@
-"""Where an evaluation would tell nothing new: nearer to an observed point than the objective resolves.
+"""Where an evaluation tells nothing new: nearer to what is known or under way than the objective resolves.
 
 An objective that rounds what it is given, or looks it up in a table, is flat around each point; a smooth
 surrogate does not know that and asks for the same value again and again.
@@ -18,7 +18,7 @@ _TIES = 3
 #: Ties among neighbours that are too many: what is proposed lies mostly where they end.
 _TOO_MANY = 0.25
 
-#: What being at an observed point costs, in nats of log EI.
+#: What being at such a point costs, in nats of log EI.
 _PENALTY = 30.0
 
 
@@ -48,10 +48,10 @@ def has_ties(y: Tensor) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Unresolved(Term):
-    """`-30 (1 - distance / radius)^2` within the radius of an observed point.
+    """`-30 (1 - distance / radius)^2` within the radius of a point that is observed or under way.
 
     Attributes:
-        F: features of the observed points `(b, n, D)`; radius `(b, 1)`, 0 for no penalty.
+        F: features of these points `(b, n, D)`; radius `(b, 1)`, 0 for no penalty.
     """
 
     F: Tensor
@@ -74,3 +74,6 @@ class Unresolved(Term):
 
     def rows(self, keep: Tensor) -> "Unresolved":
         return Unresolved(self.F[keep], self.radius[keep])
+
+    def beside(self, F: Tensor) -> "Unresolved":
+        return Unresolved(torch.cat([self.F, F], 1), self.radius)

@@ -49,6 +49,10 @@ class Term(ABC):
     def rows(self, keep: Tensor) -> "Term":
         """The term of some of the studies."""
 
+    def beside(self, F: Tensor) -> "Term":
+        """The term where points F `(b, k, D)` are under way, too; itself if that makes no difference."""
+        return self
+
 
 @dataclass(frozen=True, eq=False)
 class Pointwise(Term):
@@ -134,6 +138,11 @@ class Surface:
     def of(self, *terms: Term) -> "Surface":
         """The surface of other terms."""
         return replace(self, terms=terms)
+
+    def beside(self, F: Tensor) -> "Surface":
+        """The surface where points F `(b, k, D)` are under way, too; itself if that makes no difference."""
+        terms = tuple(term.beside(F) for term in self.terms)
+        return self if terms == self.terms else replace(self, terms=terms)
 
     @property
     def flat(self) -> bool:

@@ -156,7 +156,7 @@ def situate(learnt: Learnt, history: History, q: int, local: bool) -> Situation:
     fitted = learnt.outcomes.y
     z = fitted if fitted.shape == y.shape else half_rank(y)  # a long history is thinned
     terms: tuple[Term, ...] = () if learnt.feasibility is None else (learnt.feasibility,)
-    unresolved = _unresolved(model.space, learnt.F, y, history) if local else ()
+    unresolved = _unresolved(model, learnt.F, y, history) if local else ()
     surface = Surface.over(model.space, model.embedding, gp, *terms, *unresolved)
     nearby = _nearby(model, gp, history, q, unresolved) if local else (None,) * q
     taken = history.X_pending if history.noisy else history.known()
@@ -217,17 +217,18 @@ def _feasibility(gp: GaussianProcess, threshold: Tensor) -> Pointwise:
     return Pointwise(gp, LogProbabilityOfImprovement(), threshold)
 
 
-def _unresolved(space: Space, F: Tensor, y: Tensor, history: History) -> tuple[Unresolved, ...]:
+def _unresolved(model: Model, F: Tensor, y: Tensor, history: History) -> tuple[Unresolved, ...]:
     """Stay out of plateaus, if the outcomes have any; told y `(b, n)` at features F.
 
     Levels of discrete parameters are resolved by definition; all distances of a long history are too many.
     """
     told = take(history.home.y, history.home.succeeded)
-    if not any(climbed_columns(space)) or y.shape[-1] > LARGEST_FIT or not has_ties(told):
+    if not any(climbed_columns(model.space)) or y.shape[-1] > LARGEST_FIT or not has_ties(told):
         return ()
     radius = resolution(F, y)
     is_flat = stalls(radius) or bool((radius > 0.0).any())  # a radius of 0 changes nothing
-    return (Unresolved(F, radius.unsqueeze(-1)),) if is_flat else ()
+    pending = model.embedding(history.X_pending, history.active_pending)
+    return (Unresolved(F, radius.unsqueeze(-1)).beside(pending),) if is_flat else ()
 
 
 def _contenders(gp: GaussianProcess) -> Tensor:
