@@ -64,6 +64,7 @@ METHODS: dict[str, Entry] = {
     "hyperopt": Entry("hyperopt:Hyperopt", "hyperopt"),
     "smac": Entry("smac:SMAC", "smac"),
     "hebo": Entry("hebo:HEBO", "hebo", "hebo  # in an environment of its own, see benchmarks/README.md"),
+    "vizier": Entry("vizier:Vizier", "vizier", "google-vizier  # likewise"),
 }
 
 

@@ -44,6 +44,11 @@ class Waiting:
         self._items.append((config, token))
         return dict(config)
 
+    @property
+    def tokens(self) -> list[Any]:
+        """Of all that is waited for, the oldest first."""
+        return [token for _, token in self._items]
+
     def pop(self, config: Mapping[str, Any]) -> Any:
         """The token of the oldest such configuration; None if it was not asked for."""
         place = next((i for i, (known, _) in enumerate(self._items) if known == config), None)
