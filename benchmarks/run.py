@@ -16,8 +16,9 @@ from pathlib import Path
 
 from benchmarks.methods import OURS, Chosen, chosen
 from benchmarks.problems import MissingError, Problem, get, suites
+from benchmarks.processes import in_processes
 from benchmarks.report import machine, progress
-from benchmarks.runner import Trouble, run_all, tasks_of
+from benchmarks.runner import Trouble, attempt, tasks_of
 from benchmarks.storage import About, Job, append, load, open_for_append
 
 DESCRIPTION = "run methods on problems, resumably"
@@ -127,7 +128,7 @@ def complete(
     about = [About.of(problem) for name, problem in problems.items() if name not in runs.about]
     append(path, [session(methods), *(a.record() for a in about)])
     with progress_bar(path, missing):
-        return [trouble for trouble in run_all(tasks, processes) if trouble is not None]
+        return [trouble for trouble in in_processes(attempt, tasks, processes) if trouble is not None]
 
 
 def session(methods: Mapping[str, Chosen]) -> dict[str, object]:

@@ -10,23 +10,19 @@ before, its earlier trials no longer count, and it starts again.
 """
 
 import math
-import multiprocessing
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
-import torch
 
 from benchmarks.clock import Clock, durations
 from benchmarks.methods import Chosen, Method
 from benchmarks.methods.protocol import UnsupportedError
 from benchmarks.problems import Problem, get
-from benchmarks.report import torch_threads
 from benchmarks.storage import Job, Trial, append
 
 Config = Mapping[str, Any]
@@ -267,14 +263,3 @@ def attempt(task: Task) -> Trouble | None:
             raise
         return Trouble(task.jobs[0], traceback.format_exc(), unsupported=False)
     return None
-
-
-def run_all(tasks: Sequence[Task], processes: int) -> Iterator[Trouble | None]:
-    """Run the tasks in so many processes with one thread each; a single one is this process."""
-    if processes == 1 or len(tasks) < 2:
-        with torch_threads(1):
-            yield from map(attempt, tasks)
-        return
-    context = multiprocessing.get_context("spawn")  # a fork would inherit the locks of PyTorch's threads
-    with context.Pool(processes, initializer=partial(torch.set_num_threads, 1)) as pool:
-        yield from pool.imap_unordered(attempt, tasks)

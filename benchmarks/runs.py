@@ -1,18 +1,13 @@
 """Runs that are kept as they finish, a line of JSON each, so that an interrupted benchmark can go on."""
 
-import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import torch
-
-from benchmarks.report import progress, torch_threads
+from benchmarks.report import progress
 
 Job = Any  # what identifies a run: any hashable value
-Task = TypeVar("Task")
-Result = TypeVar("Result")
 
 
 class Run(Protocol):
@@ -68,14 +63,3 @@ def _rewrite(path: Path, runs: Iterable[Run]) -> None:
     new = path.with_name(path.name + ".new")
     new.write_text("".join(run.line() + "\n" for run in runs), encoding="utf-8")
     os.replace(new, path)
-
-
-def in_processes(work: Callable[[Task], Result], tasks: Sequence[Task], processes: int) -> Iterator[Result]:
-    """Results as they come, from so many processes with one thread each; a single one is this process."""
-    if processes == 1 or len(tasks) < 2:
-        with torch_threads(1):
-            yield from map(work, tasks)
-        return
-    context = multiprocessing.get_context("spawn")  # a fork would inherit the locks of PyTorch's threads
-    with context.Pool(processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield from pool.imap_unordered(work, tasks)

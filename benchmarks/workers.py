@@ -26,6 +26,7 @@ from benchmarks.peers import available, build
 from benchmarks.pictures import draw
 from benchmarks.problems.functions import WORKERS, Problem, seeded_problem
 from benchmarks.problems.tables import PACKAGE, TABLES, TableProblem, installed, table_problem
+from benchmarks.processes import in_processes
 from benchmarks.report import Report, Table, can_draw, number, progress
 from benchmarks.speedup import Curves, Reference, SpeedUp, after, speed_up
 
@@ -204,7 +205,7 @@ def run_all(jobs: Sequence[Job], evaluations: int, processes: int) -> Iterator[R
     for cell in cells.values():
         yield from run_ours(evaluations, cell)
     theirs = [job for job in jobs if not is_ours(job.method)]
-    yield from runs.in_processes(partial(run_peer, evaluations), theirs, processes)
+    yield from in_processes(partial(run_peer, evaluations), theirs, processes)
 
 
 def stored(path: Path, jobs: Sequence[Job], evaluations: int) -> dict[Job, Run]:
