@@ -1,4 +1,4 @@
-"""Ax's `Client` with its default strategy; conditions on one choice are its dependent parameters."""
+"""Ax's `Client` with its default strategy; conditions on one value of a choice are dependent parameters."""
 
 import logging
 import warnings
@@ -18,7 +18,7 @@ class Ax:
     def __init__(self, space: Space, seed: int, budget: int) -> None:
         logging.getLogger("ax").setLevel(logging.ERROR)
         self._axes = axes_of(space)
-        nested = all(len(a.when) <= 1 and _is_plain(a, self._axes) for a in self._axes)
+        nested = all(_is_branch(axis, self._axes) for axis in self._axes)
         self._client = Client(random_seed=seed)
         parameters = [_parameter(axis, self._axes if nested else ()) for axis in self._axes]
         self._client.configure_experiment(parameters=parameters)
@@ -49,10 +49,11 @@ class Ax:
             self._client.complete_trial(trial_index=index, raw_data={"loss": float(value)})
 
 
-def _is_plain(axis: Axis, axes: Sequence[Axis]) -> bool:
-    """Whether what it depends on is a choice."""
+def _is_branch(axis: Axis, axes: Sequence[Axis]) -> bool:
+    """Whether it exists always, or for one value of one choice: Ax wants a tree."""
     parents = [other for other in axes if other.name in axis.when]
-    return all(parent.kind == "categorical" for parent in parents)
+    values = [value for condition in axis.when.values() for value in accepted(condition)]
+    return len(values) <= 1 and all(parent.kind == "categorical" for parent in parents)
 
 
 def _is_numbered(axis: Axis) -> bool:
