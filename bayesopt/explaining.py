@@ -29,13 +29,13 @@ _LARGEST_EXPONENT = 700.0  # of what a float can hold
 
 def explain(study: Learner, first: Sequence[Config] = ()) -> Explanation:
     """What the study would propose now, as if `first` had been enqueued; see `Optimizer.explain`."""
-    twin = study.twin(first)
+    twin = study.twin()
+    twin.record.enqueued = [*first, *twin.record.enqueued]
     choice = _choice(twin)
     if twin.setting.method == "manual" and not twin.record.enqueued:
         return Explanation(*choice)
     broad = choice.method == "gp" and twin.is_broad()
-    learnt = study.learnt(broad) if study.method == "gp" else None
-    twin = study.twin(first)  # it computes where the study has just found memory
+    learnt = twin.learnt(broad) if twin.method == "gp" else None
     history = twin.history()
     ask([twin], 1)
     asked = twin.record.pending[-1]

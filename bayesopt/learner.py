@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from copy import copy
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,11 +25,17 @@ from bayesopt.record import Record
 from bayesopt.setting import MODELS, ON_DEVICE
 from bayesopt.surrogates.model import Model
 from bayesopt.surrogates.warm_starts import SharedWarmStarts, WarmStarts
-from bayesopt.trials import Config
 
 log = logging.getLogger("bayesopt")
 
 R = TypeVar("R")
+
+
+@dataclass
+class Memory:
+    """What fits into that of the device: this share of the usual chunks, 0 if none does."""
+
+    share: float = 1.0
 
 
 class Learner:
@@ -40,6 +47,7 @@ class Learner:
         device: where it computes; None to choose at each ask.
         warm: starts of fits, of either model, by whether it is the broad one.
         regrets: after some results, by their numbers; see `stopping`.
+        memory: what has been found out about it, by this one or a twin.
     """
 
     def __init__(self, record: Record, device: torch.device | None) -> None:
@@ -47,18 +55,17 @@ class Learner:
         self.device = device
         self.warm = {broad: WarmStarts() for broad in (False, True)}
         self.regrets: dict[bytes, Regret | None] = {}
-        self._share = 1.0  # of the usual chunks, which fits into the memory of the device; 0 if none does
+        self.memory = Memory()
         self._latest: dict[tuple[int, bool], Learnt] = {}  # by how many results, and whether broad
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_latest": {}}
 
-    def twin(self, first: Sequence[Config] = ()) -> "Learner":
-        """Another one that proposes `first`, then the same; asking it only changes what is cached here."""
+    def twin(self) -> "Learner":
+        """Another one that will propose the same; asking it changes nothing here but what is cached."""
         twin = copy(self)
         twin.record, twin._latest = self.record.copy(), self._latest
         twin.record.drop_old()
-        twin.record.enqueued = [*first, *twin.record.enqueued]
         return twin
 
     # -------------------------------------------------------------------------------------- what is known
@@ -114,7 +121,7 @@ class Learner:
 
     def placement(self, q: int = 1, studies: int = 1) -> Placement:
         """Where q proposals for each of so many studies like this one are computed, and why."""
-        if not self._share:
+        if not self.memory.share:
             return Placement(CPU, "the GPU has too little memory for this study")
         if self.method not in ON_DEVICE:
             return Placement(CPU, "this method has no use for a GPU")
@@ -129,7 +136,7 @@ class Learner:
         device = self.placement(q, studies).device
         if device.type == "cpu":
             return compute(device)
-        found, self._share = within_memory(partial(compute, device), self._share)
+        found, self.memory.share = within_memory(partial(compute, device), self.memory.share)
         if found is not None:
             return found
         log.warning("%s has too little memory for this study; it continues on the CPU", device)

@@ -235,12 +235,12 @@ def test_short_of_memory_chunks_become_smaller(monkeypatch, caplog):
     monkeypatch.setattr("bayesopt.device.LAG", 0)
     with pretend.gpu() as gpu:
         _, opt = wide(gpu.device)
-        assert opt._learner._share == 1.0
+        assert opt._learner.memory.share == 1.0
         largest = gpu.largest
     assert largest == 40 * 384 * 8
     with pretend.gpu(memory=0.6 * largest) as gpu, caplog.at_level(logging.INFO, "bayesopt"):
         config, opt = wide(gpu.device)
-        assert opt._learner._share == 0.5
+        assert opt._learner.memory.share == 0.5
         assert gpu.largest <= largest
     assert "out of memory" in caplog.text
     assert not [each for each in caplog.records if each.levelno >= logging.WARNING]

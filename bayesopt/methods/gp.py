@@ -226,9 +226,10 @@ def _unresolved(model: Model, F: Tensor, y: Tensor, history: History) -> tuple[U
     if not any(climbed_columns(model.space)) or y.shape[-1] > LARGEST_FIT or not has_ties(told):
         return ()
     radius = resolution(F, y)
-    is_flat = stalls(radius) or bool((radius > 0.0).any())  # a radius of 0 changes nothing
+    if not (stalls(radius) or bool((radius > 0.0).any())):  # a radius of 0 changes nothing
+        return ()
     pending = model.embedding(history.X_pending, history.active_pending)
-    return (Unresolved(F, radius.unsqueeze(-1)).beside(pending),) if is_flat else ()
+    return (Unresolved(torch.cat([F, pending], 1), radius.unsqueeze(-1)),)
 
 
 def _contenders(gp: GaussianProcess) -> Tensor:
