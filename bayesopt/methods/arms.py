@@ -30,7 +30,8 @@ from torch import Tensor
 from bayesopt.acquisition.maximizer import climbed_columns
 from bayesopt.acquisition.region import Nearby, Region
 from bayesopt.device import constant, put
-from bayesopt.methods.descent import Differences, descend
+from bayesopt.methods.descent import Course, descend
+from bayesopt.methods.differences import Differences
 from bayesopt.methods.history import History
 from bayesopt.rows import take
 from bayesopt.space import Space
@@ -144,7 +145,8 @@ class Arms:
     near, far: whether the last local proposals succeeded, and the last others where there may be a quadratic.
     news: whether the last results of proposals of any kind were better than all before.
     descends: whether a descent is under way; fell: whether it has succeeded; stuck: its steps in a row that
-    did not; begun: results told before the first one; rested: when there may be another one.
+    did not; begun: results told before the first one; rested: when there may be another one; course: how its
+    steps fared.
     """
 
     side: float = _SIDE
@@ -162,6 +164,7 @@ class Arms:
     stuck: int = 0
     begun: int = 0
     rested: float = 0.0
+    course: Course = Course()
 
     @classmethod
     def after(
@@ -188,7 +191,7 @@ class Arms:
                 arms.descends, arms.begun, median = True, i, float(np.nanmedian(y[:i]))
             if counts and differences is not None and arms.descends and arms.make(place):
                 base = int(differences.of[i])
-                arms.record_descent(value < best, base >= 0, known)
+                arms.record_descent(best - value, base >= 0, known, d)
                 if base >= 0 and arms.rested == 0.0:
                     slope = abs(value - float(y[base])) / float(np.abs(X[i] - X[base]).max())
                     if not 0.0 < slope <= _STEEP * (median - float(y[base])):  # rough, or a plateau
@@ -243,18 +246,20 @@ class Arms:
         """Whether one other than the trust region may."""
         return self.make(at) or (is_extra(at) and self.quadratic_thrives)
 
-    def record_descent(self, improved: bool, is_difference: bool, known: int) -> None:
-        """A difference of the descent, or a step, was told when `known` results had been."""
+    def record_descent(self, gain: float, is_difference: bool, known: int, d: int) -> None:
+        """A difference or a step was told when `known` results had been, better by `gain` than all before."""
+        improved = gain > 0.0
         self.fell |= improved and not is_difference
         if not is_difference:
             self.stuck = 0 if improved else self.stuck + 1
+            self.course = self.course.after(gain if improved else 0.0, d)
         if self.stuck == _PATIENCE:
             self.end_descent(known)
 
     def end_descent(self, known: int) -> None:
         """There is nothing more to be had from it for a while."""
         self.rested = (_REST if self.fell else _LONG_REST) * known
-        self.descends, self.fell, self.stuck = False, False, 0
+        self.descends, self.fell, self.stuck, self.course = False, False, 0, Course()
 
     def record(self, improved: bool) -> None:
         """Whose turn it was found something better than anything before, or did not."""
@@ -323,7 +328,7 @@ def look_nearby(
     point, believed = _by_quadratic(arms, speakers, *good, history.X_pending)
     for i, among in descending.items():
         X_i, y_i, _ = told[i]
-        found = descend(X_i, y_i, among)
+        found = descend(X_i, y_i, among, arms[i].course)
         if found is not None:
             point[i], believed[i] = put(torch.from_numpy(found), X.device), True
     preference = torch.full_like(side, _FIRST).masked_fill(~believed, -torch.inf)

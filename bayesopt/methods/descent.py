@@ -1,304 +1,231 @@
 """Descent by finite differences: what finds the bottom of a smooth valley, be it bent or ill-conditioned.
 
-Where outcomes are exact, an evaluation right beside a point tells the slope there in one direction. A model
-of second order is fitted to the outcomes and slopes at the best point and before it, and its minimiser is the
-next point: a quasi-Newton method (Nocedal & Wright, 2006, chapters 6 and 8) that does not wait for whole
-gradients. Of a new best point the slope is evaluated in one direction, that of which the model knows least,
-and in one more after each step that failed: an inexact gradient does as long as the step it leads to succeeds
-(Carter, 1991, "On the global convergence of trust region algorithms using inexact gradient information").
+Where outcomes are exact, an evaluation right beside a point tells the slope there in one direction
+(`differences`). A model is fitted to the outcomes and slopes at the best point and before it, and its
+minimiser is the next point: a quasi-Newton method (Nocedal & Wright, 2006, chapters 6 and 8) that does not
+wait for whole gradients. Of a new best point the slope is evaluated in one direction, that of which the model
+knows least, and in one more after each step that failed: an inexact gradient does as long as the step it
+leads to succeeds (Carter, 1991, "On the global convergence of trust region algorithms using inexact gradient
+information").
 
-It is stateless. A base is a point that is not a difference, and the best one is to be improved; which of its
+There are two models. A quadratic (`surrogates.curvature`) solves ill-conditioned functions and crawls along
+bent valleys; a Gaussian process of the nearest values and slopes (`surrogates.slopes`) sees the bend and is
+the slower one where there is none. Which one leads follows from what their steps have gained (`Course`).
+
+It keeps nothing. A base is a point that is not a difference, and the best one is to be improved; which of its
 differences are there, and how far along its step has been searched, is read off the history.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, NamedTuple
+from enum import IntEnum
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from bayesopt.acquisition.distinct import SAME
+from bayesopt.bfgs import Options, minimize_alone
+from bayesopt.methods.differences import Differences, beside, is_rough, width_of
+from bayesopt.surrogates.curvature import Curvature, follow, newton_step
+from bayesopt.surrogates.slopes import Observations, SlopesGP
 
 Array = NDArray[Any]
-
-#: Largest change of a coordinate in a difference. Outcomes in double: hardly more than makes a configuration
-#: another one, since what is not linear is the larger error on ill-conditioned functions. Single: the root of
-#: their precision.
-WIDTHS = (2.0**-29, 2.0**-12)
-
-#: Multiples of these, for differences in much the same direction: closer points than SAME are one.
-_TIMES = tuple(range(1, 17))
-
-#: How much the width of a difference may be off by rounding; and a point off a line, relatively.
-_ROUNDED, _ON_LINE = 1e-3 * WIDTHS[0], 1e-6
-
-#: Slope, in ranges of the outcomes across the space, that no smooth function has: outcomes are rough.
-_STEEPEST = 1e4
-
-#: Best points that the curvature is followed along, and passes over the equations at each.
-_BASES, _PASSES = 4, 2
-
-#: Slopes that count, the nearest ones, over the unknowns.
-_NEAREST = 1.5
-
-#: Weight of the curvature known before, and of no slope at all, over that of the equations.
-_INERTIA, _RIDGE = 1e-3, 1e-12
-
-#: Length of the first step of all.
-_FIRST_STEP = 0.3
 
 #: Least and largest share of a failed step that is tried next, and the least of the whole.
 _SHORTER, _LONGER, _SHORTEST = 0.1, 0.5, 1e-3
 
-#: Least curvature in a direction over the largest.
-_LEAST_CURVATURE = 1e-8
+#: How much a point may be off a line, relatively.
+_ON_LINE = 1e-6
+
+#: Steps of which the process leads one in any case, and of which the quadratic does; the last steps of either
+#: that are compared, and how many times as much those of the process must have gained for it to lead more.
+_TRIED, _KEPT, _GAINS, _TIMES = 8, 4, 4, 4.0
+
+#: Half the side of the box in which the process is minimised: at first, the largest, the smallest; factors
+#: after a step that gained and one that did not.
+_REACH, _MOST_REACH, _LEAST_REACH = 0.3, 0.5, 1e-6
+_REACH_GROWTH, _REACH_SHRINKAGE = 2.0, 0.4
+
+#: Bases that the process is fitted to, per dimension: the nearest.
+_AROUND = 5
+
+#: Its noise, relative to how far an outcome is above the best: what is not as smooth as it has it.
+_UNSMOOTH = 1e-5
+
+#: Lengthscales to fit it from: all the same, and in proportion to those of the quadratic, of this mean.
+_LENGTHSCALE = 0.5
+
+#: Bounds of the sides of its box over the mean one; what it costs to leave the space, in slopes of the mean.
+_ASPECT, _OUTSIDE = (1e-3, 1e3), 1e4
+
+_CLIMB = Options(evaluations=60, ftol=1e-14, first_step=0.1, max_step=1.0)
+
+
+class Model(IntEnum):
+    """Of the two that lead a step."""
+
+    QUADRATIC = 0
+    PROCESS = 1
+
+
+@dataclass(frozen=True)
+class Course:
+    """How the steps of a descent fared that were told, in their order.
+
+    The quadratic leads until there were as many steps as a Hessian has entries, before which it cannot know
+    it. Then the process leads every eighth step; and three of four while its last steps gained several times
+    what the quadratic's did. The quadratic is the default, for what it learns of the curvature pays later.
+
+    steps: their number; gains: of the last steps of either model; reach: half the side of the process's box.
+    """
+
+    steps: int = 0
+    gains: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
+    reach: float = _REACH
+
+    def leader(self, d: int) -> Model:
+        """Of the next step, in d dimensions."""
+        if self.steps < d * (d + 1) // 2 or self.steps % _KEPT == 0:
+            return Model.QUADRATIC
+        quadratic, process = map(sum, self.gains)
+        leads = self.steps % _TRIED == 2 or process > _TIMES * quadratic
+        return Model.PROCESS if leads else Model.QUADRATIC
+
+    def after(self, gain: float, d: int) -> "Course":
+        """Once the next step was told, better by `gain` than all before, or 0."""
+        leader, gains, reach = self.leader(d), list(self.gains), self.reach
+        gains[leader] = (*gains[leader], gain)[-_GAINS:]
+        if leader is Model.PROCESS:
+            grown = min(_REACH_GROWTH * reach, _MOST_REACH)
+            reach = grown if gain > 0.0 else max(_REACH_SHRINKAGE * reach, _LEAST_REACH)
+        return Course(self.steps + 1, (gains[0], gains[1]), reach)
 
 
 @dataclass(frozen=True, eq=False)
-class Differences:
-    """Which of the points `X (n, d)` are another one but for a small change.
+class _Known:
+    """Points `X (n, d)` and their outcomes `y (n,)`, some differences of others.
 
-    Attributes:
-        of: the earlier point `(n,)`, -1 for a base.
+    bases: those that are not; base: the best one; told: the differences that succeeded, by base.
+    mine: those of the best base; later: bases since the last of them.
     """
 
-    of: Array
+    X: Array
+    y: Array
+    bases: Array
+    told: dict[int, Array]
+    base: int
+    mine: Array
+    later: Array
 
-    @classmethod
-    def among(cls, X: Array) -> "Differences":
-        """Of points in the order of asking."""
-        of, widths = np.full(len(X), -1), np.outer(WIDTHS, _TIMES)
-        points = torch.from_numpy(np.ascontiguousarray(X))
-        near = torch.cdist(points, points, p=torch.inf) <= widths.max() + _ROUNDED
-        later, earlier = near.tril(-1).nonzero().numpy().T
-        change = np.abs(X[later] - X[earlier]).max(-1, initial=0.0)
-        is_one = (np.abs(change[:, None, None] - widths) <= _ROUNDED).any((1, 2))
-        for i, j in zip(later[is_one], earlier[is_one], strict=True):
-            if of[i] < 0 and of[j] < 0:
-                of[i] = j
-        return cls(of)
+    def beside(self, direction: Array) -> Array | None:
+        """A point for a difference of the base in much that direction."""
+        return beside(self.X[self.base], direction, width_of(self.y), self.X)
 
-    def by_base(self, y: Array) -> dict[int, Array]:
-        """The places of those that succeeded, by base."""
-        places = np.flatnonzero((self.of >= 0) & np.isfinite(y))
-        return {int(base): places[self.of[places] == base] for base in np.unique(self.of[places])}
+    def quadratic(self) -> Curvature:
+        """The one at the base."""
+        return follow(self.X, self.y, self.bases, self.told, self.base)
 
-
-class _Slopes(NamedTuple):
-    """Differences of a base at an `offset (d,)`: `changes (m, d)` of place and `(m,)` of the `outcome`."""
-
-    offset: Array
-    changes: Array
-    outcome: Array
-
-
-class _Model(NamedTuple):
-    """`g'v + v'Hv / 2`, and the direction `(d,)` whose slope it knows least of."""
-
-    g: Array
-    H: Array
-    unknown: Array
+    @property
+    def needs_slope(self) -> bool:
+        """Whether another one is due: of a new base, or after a step that failed."""
+        return not len(self.mine) or (len(self.mine) < self.X.shape[1] and len(self.later) > 0)
 
 
 @np.errstate(all="ignore")  # the largest floats are an infinity apart
-def descend(X: Array, y: Array, differences: Differences) -> Array | None:
+def descend(X: Array, y: Array, differences: Differences, course: Course | None = None) -> Array | None:
     """The next difference, or the next point along the step from the best base; None for nothing to do.
 
     Args:
         X: encoded `(n, d)` in the order of asking; y: outcomes `(n,)`, nan for a failure.
         differences: `Differences.among(X)`.
+        course: of the steps before; None for the quadratic's.
     """
-    bases = np.flatnonzero((differences.of < 0) & np.isfinite(y))
-    base = int(bases[y[bases].argmin()])
+    bases = np.flatnonzero(differences.of < 0)
+    finite = bases[np.isfinite(y[bases])]
+    base = int(finite[y[finite].argmin()])
     mine = np.flatnonzero(differences.of == base)
-    if _is_rough(X[mine] - X[base], y[mine] - y[base], float(np.ptp(y[np.isfinite(y)]))):
+    if is_rough(X[mine] - X[base], y[mine] - y[base], float(np.ptp(y[np.isfinite(y)]))):
         return None
     if not np.isfinite(y[mine]).all():
         return None
-    width, told = _width(y), differences.by_base(y)
-    if not told:
-        return _beside(X[base], 0.5 - X[base], width, X)
-    later = np.flatnonzero(differences.of < 0)
-    later = later[later > mine.max(initial=base)]
+    known = _Known(X, y, bases, differences.by_base(y), base, mine, bases[bases > mine.max(initial=base)])
+    if not known.told:
+        return known.beside(0.5 - X[base])
+    found = None
+    if course is not None and course.leader(X.shape[1]) is Model.PROCESS:
+        found = _by_process(known, course.reach)
+    return _by_quadratic(known) if found is None else found
+
+
+def _by_quadratic(known: _Known) -> Array | None:
+    """A difference, or a point along the quadratic's step."""
+    x, later = known.X[known.base], known.later
     try:
-        model = _model(X, y, np.flatnonzero(differences.of < 0), told, base)
-        step = _newton_step(model.g, model.H, X[base])
+        model = known.quadratic()
+        step = newton_step(model.g, model.H, x)
         slope = float(model.g @ step)
-        tried = _shares(step, X[later] - X[base])
+        tried = _shares(step, known.X[later] - x)
     except np.linalg.LinAlgError:
         return None  # the differences vanish, or overflow
-    if not len(mine) or (len(mine) < X.shape[1] and (slope >= 0.0 or tried.any())):
-        return _beside(X[base], model.unknown, width, X)
+    if not len(known.mine) or (len(known.mine) < len(x) and (slope >= 0.0 or tried.any())):
+        return known.beside(model.unknown)
     if not slope < 0.0:
         return None
-    share = _share(tried, slope, y[later] - y[base])
-    return None if share < _SHORTEST else np.clip(X[base] + share * step, 0.0, 1.0)
+    share = _share(tried, slope, known.y[later] - known.y[known.base])
+    return None if share < _SHORTEST else np.clip(x + share * step, 0.0, 1.0)
 
 
-def _is_rough(changes: Array, differences: Array, spread: float) -> bool:
-    """Whether differences `(k,)` at changes of place `(k, d)` are chance, where outcomes are so far apart."""
-    return bool((np.abs(differences) > _STEEPEST * spread * np.abs(changes).max(-1, initial=0.0)).any())
+def _by_process(known: _Known, reach: float) -> Array | None:
+    """A difference where the process knows the gradient least, or its minimiser within `reach`.
 
-
-def _width(y: Array) -> float:
-    """That of the precision of the outcomes."""
-    finite = y[np.isfinite(y)]
-    return WIDTHS[1] if np.array_equal(finite, finite.astype(np.float32)) else WIDTHS[0]
-
-
-def _beside(x: Array, direction: Array, width: float, told: Array) -> Array | None:
-    """A point a little way along the direction, or against it, that is another one than those told `(n, d)`.
-
-    What leaves the space is turned around.
+    Its axes are those of the curvature. What is near and the sides of the box are in proportion to the root
+    of the quadratic's lengthscales: these themselves are best for ill-conditioned functions, and a cube for
+    bent valleys.
     """
-    change = direction / np.abs(direction).max() if direction.any() else np.ones_like(x)
-    for size in (sign * times * width for times in _TIMES for sign in (1.0, -1.0)):
-        v = size * change
-        v = np.where((x + v < 0.0) | (x + v > 1.0), -v, v)
-        if np.abs(told - (x + v)).max(1).min() > SAME:
-            return np.asarray(x + v)
-    return None
+    x = known.X[known.base]
+    origin = np.zeros_like(x)
+    try:
+        curvature, axes = np.linalg.eigh(known.quadratic().H)
+        shape = curvature**-0.25
+        shape /= np.exp(np.log(shape).mean())
+        starts = _LENGTHSCALE * np.stack([np.ones_like(x), shape**2])
+        process = SlopesGP(_around(known, axes, shape), starts)
+        unknown = axes @ np.linalg.eigh(process.gradient_covariance(origin))[1][:, -1]
+    except np.linalg.LinAlgError:
+        return None
+    if known.needs_slope:
+        return known.beside(unknown)
+    level, slope = process.mean(origin)
+    price = _OUTSIDE * float(np.abs(slope).max())
+
+    def inside(v: Array) -> tuple[float, Array]:
+        """The mean, and a penalty outside the space, in the units of the quadratic."""
+        mean, slope = process.mean(shape**2 * v)
+        point = x + axes @ (shape**2 * v)
+        out = point - np.clip(point, 0.0, 1.0)
+        return mean + price * float(out @ out), shape**2 * (slope + 2.0 * price * (axes.T @ out))
+
+    side = reach * np.clip(shape, *_ASPECT) / shape**2
+    v = minimize_alone(inside, origin, -side, side, _CLIMB, (level, shape**2 * slope))
+    found = np.clip(x + axes @ (shape**2 * v), 0.0, 1.0)
+    return found if np.abs(known.X - found).max(1).min() > SAME else known.beside(unknown)
 
 
-def _model(X: Array, y: Array, bases: Array, told: dict[int, Array], base: int) -> _Model:
-    """At the base: from the differences told of each, and of how the curvature was seen at those before it.
-
-    At each of these from what was known when its last difference was told, so that a line once begun stays.
-    """
-    before = sorted((k for k in told if k != base), key=lambda k: -y[k])[-_BASES:]
-    first = before[0] if before else base
-    gradient = np.linalg.lstsq(X[told[first]] - X[first], y[told[first]] - y[first], rcond=None)[0]
-    H = np.eye(X.shape[1]) * (np.linalg.norm(gradient) / _FIRST_STEP)
-    bases = bases[np.isfinite(y[bases])]
-    model: _Model
-    for k in [*before, base]:
-        until = told[k].max() if k in told else len(y)
-        places = {b: i[i <= until] for b, i in told.items()}
-        slopes = {b: _Slopes(X[b] - X[k], X[i] - X[b], y[i] - y[b]) for b, i in places.items() if len(i)}
-        own, others = slopes.pop(k, None), bases[bases < until]
-        for _ in range(_PASSES):
-            model = _fitted(H, own, list(slopes.values()), X[others] - X[k], y[others] - y[k])
-            H = model.H
-    return model
-
-
-def _fitted(H: Array, own: _Slopes | None, others: list[_Slopes], V: Array, excess: Array) -> _Model:
-    """The model with `own` slopes, exactly, that best explains the others' and the values around.
-
-    By least squares for g and the entries of the Hessian, in the metric of the one known before, to which it
-    is pulled; each equation relative to what that does to it, since the curvature itself changes on the way.
-
-    Args: V: changes of place `(r, d)`; excess: of value `(r,)`.
-    """
-    d = len(H)
-    i, j = _entries(d)
-    values, vectors = np.linalg.eigh(H)
-    metric = vectors * np.sqrt(values)
-    A, t = _equations(others, V, excess, metric)
-    Q, slope, bend = np.zeros((d, 0)), np.zeros(d), np.zeros((d, len(i)))
-    if own is not None:
-        exact, number = _orthonormal([own], metric)
-        Q = exact[0, :, :d].T
-        slope, bend = Q @ number[0], -Q @ exact[0, :, d:]
-    free = np.linalg.svd(Q)[0][:, Q.shape[1] :]  # g is `slope + free w + bend h` for some w, for entries h
-    B, k = np.concatenate([A[:, :d] @ free, A[:, d:] + A[:, :d] @ bend], 1), free.shape[1]
-    gram = B.T @ B
-    pull = np.full(len(gram), _INERTIA * gram[k:, k:].trace() / len(i))
-    pull[:k] = _RIDGE * gram[:k, :k].trace()
-    known_before = pull * np.concatenate([np.zeros(k), i == j])
-    right = np.column_stack([B.T @ (t - A[:, :d] @ slope) + known_before, np.eye(len(gram), k)])
-    solution = np.linalg.solve(gram + np.diag(pull), right)
-    w, h, covariance = solution[:k, 0], solution[k:, 0], solution[:k, 1:]
-    fitted = np.empty_like(H)
-    fitted[i, j] = fitted[j, i] = h
-    unknown = free @ np.linalg.eigh(covariance)[1][:, -1] if k else np.zeros(d)
-    return _Model(
-        metric @ (slope + free @ w + bend @ h),
-        _positive(metric @ fitted @ metric.T),
-        np.linalg.inv(metric).T @ unknown,
-    )
-
-
-def _equations(slopes: list[_Slopes], V: Array, excess: Array, metric: Array) -> tuple[Array, Array]:
-    """`A (r, d + d(d + 1) / 2)` and `t (r,)`, such that g and the entries of the Hessian solve `A x = t`.
-
-    Those of values, at as many of the nearest points as the Hessian has entries; and of the nearest slopes,
-    half as many again as there are unknowns: on a bent valley those further back tell of another curvature.
-    """
-    rows, numbers, d, p = [], [], len(metric), len(_entries(len(metric))[0])
-    far = np.linalg.norm(np.array([each.offset for each in slopes]).reshape(-1, d) @ metric, axis=1)
-    count = np.array([len(each.outcome) for each in slopes], dtype=int)
-    order = far.argsort(kind="stable")
-    near = order[count[order].cumsum() - count[order] < _NEAREST * (d + p)]
-    for m in dict.fromkeys(count[near].tolist()):
-        same = near[count[near] == m]
-        row, number = _orthonormal([slopes[k] for k in same], metric)
-        size = far[same, None]
-        rows.append((row / size[..., None]).reshape(-1, d + p))
-        numbers.append((number / size).reshape(-1))
-    Z = V @ metric
-    size = np.linalg.norm(Z, axis=1)
-    nearest = size.argsort(kind="stable")
-    nearest = nearest[size[nearest] > 0.0][:p]
-    Z, size = Z[nearest], size[nearest] ** 2
-    rows.append(np.concatenate([Z, 0.5 * _products(Z, Z)], 1) / size[:, None])
-    numbers.append(excess[nearest] / size)
-    return np.concatenate(rows), np.concatenate(numbers)
-
-
-def _orthonormal(slopes: list[_Slopes], metric: Array) -> tuple[Array, Array]:
-    """The equations of b bases with m differences each, of the slopes in orthonormal directions.
-
-    A difference u at an offset of s tells `u'(g + Hs) + u'Hu / 2`. Rows `(b, m, d + d(d + 1) / 2)` and
-    numbers `(b, m)`.
-    """
-    U = np.stack([each.changes for each in slopes]) @ metric
-    s = np.stack([each.offset for each in slopes])[:, None] @ metric
-    Q, R = np.linalg.qr(U.swapaxes(1, 2))
-    T = np.linalg.inv(R.swapaxes(1, 2))
-    Q = Q.swapaxes(1, 2)
-    number = T @ np.stack([each.outcome for each in slopes])[..., None]
-    return np.concatenate([Q, _products(Q, s) + T @ (0.5 * _products(U, U))], 2), number[..., 0]
-
-
-def _products(a: Array, b: Array) -> Array:
-    """What `a'Hb` is made of, entry by entry of the upper half of H."""
-    i, j = _entries(a.shape[-1])
-    return np.asarray(a[..., i] * b[..., j] + np.where(i == j, 0.0, a[..., j] * b[..., i]))
-
-
-@lru_cache(maxsize=64)
-def _entries(d: int) -> tuple[Array, Array]:
-    """Rows and columns of the upper half of H."""
-    i, j = np.triu_indices(d)
-    return i, j
-
-
-def _positive(H: Array) -> Array:
-    """The absolute value of H (Dauphin et al., 2014, "saddle-free"), not too ill-conditioned."""
-    values, vectors = np.linalg.eigh(0.5 * (H + H.T))
-    size = np.abs(values)
-    return (vectors * np.maximum(size, _LEAST_CURVATURE * size.max())) @ vectors.T
-
-
-def _newton_step(g: Array, H: Array, x: Array) -> Array:
-    """The step from x that minimises `g's + s'Hs / 2` in [0, 1]^d, by active sets."""
-    step, free = np.zeros_like(x), np.ones(len(x), dtype=bool)
-    for _ in range(3 * len(x)):
-        step[free] = -np.linalg.solve(H[np.ix_(free, free)], g[free] + H[np.ix_(free, ~free)] @ step[~free])
-        clipped = np.clip(step, -x, 1.0 - x)
-        out, step = clipped != step, clipped
-        if out.any():
-            free &= ~out
-            continue
-        slope = g + H @ step
-        inwards = np.where(step > -x, slope, -slope) * ~free
-        if inwards.max() <= 0.0:
-            break
-        free[inwards.argmax()] = True  # its bound is in nobody's way
-    return step
+def _around(known: _Known, axes: Array, shape: Array) -> Observations:
+    """The nearest values and slopes, in the axes, the outcomes in standard deviations of the values."""
+    X, y, base, d = known.X, known.y, known.base, len(axes)
+    finite = known.bases[np.isfinite(y[known.bases])]
+    far = np.linalg.norm((X[finite] - X[base]) @ axes / shape, axis=1)
+    near = finite[far.argsort(kind="stable")][: _AROUND * d]
+    of = np.concatenate([np.full(len(known.told.get(int(k), ())), k, dtype=int) for k in near])
+    at = np.concatenate([known.told[int(k)] for k in near if int(k) in known.told] or [of])
+    change = X[at] - X[of]
+    size = np.linalg.norm(change, axis=1)
+    values, slopes = y[near] - y[base], (y[at] - y[of]) / size
+    outcomes = np.concatenate([values, slopes]) / values.std()
+    places = np.concatenate([X[near], X[of] + 0.5 * change]) - X[base]
+    directions = np.concatenate([np.zeros((len(near), d)), change / size[:, None]])
+    return Observations(places @ axes, directions @ axes, outcomes, (_UNSMOOTH * outcomes) ** 2)
 
 
 def _shares(step: Array, V: Array) -> Array:

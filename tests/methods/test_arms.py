@@ -24,7 +24,8 @@ from bayesopt.methods.arms import (
     takes_quadratic,
     trust_region,
 )
-from bayesopt.methods.descent import WIDTHS
+from bayesopt.methods.descent import Course
+from bayesopt.methods.differences import WIDTHS
 from bayesopt.methods.history import History, generator
 from bayesopt.methods.quasi_random import design_size
 from tests.methods.histories import CHOICES, CONDITIONAL, FINITE, MIXED, SMOOTH, history, one, places
@@ -269,12 +270,13 @@ def test_differences_are_no_failures_of_a_descent():
     arms = Arms(descends=True)
     for step in range(1, 8):
         for is_difference in (False, True):
-            arms.record_descent(False, is_difference, 50)
+            arms.record_descent(0.0, is_difference, 50, 2)
             assert (arms.descends, arms.stuck) == (True, step)
-    arms.record_descent(True, True, 50)  # nor is a better one a success
+        assert arms.course.steps == step
+    arms.record_descent(1.0, True, 50, 2)  # nor is a better one a success
     assert (arms.descends, arms.stuck, arms.fell) == (True, 7, False)
-    arms.record_descent(False, False, 50)
-    assert (arms.descends, arms.stuck, arms.rested) == (False, 0, 75.0)
+    arms.record_descent(0.0, False, 50, 2)
+    assert (arms.descends, arms.stuck, arms.rested, arms.course) == (False, 0, 75.0, Course())
 
 
 def test_descents_are_for_continuous_columns():

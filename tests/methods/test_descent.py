@@ -1,15 +1,14 @@
-"""Descent by finite differences, against plain Python, closed forms and functions whose minimum is known."""
+"""Descent by finite differences, on functions whose minimum is known."""
 
 import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bayesopt import Float, Optimizer, Space
 from bayesopt.acquisition.distinct import SAME
-from bayesopt.methods.descent import WIDTHS, Differences, _fitted, _newton_step, _Slopes, descend
+from bayesopt.methods.descent import Course, Model, descend
+from bayesopt.methods.differences import WIDTHS, Differences
 
 
 def proposal(X, y):
@@ -44,41 +43,26 @@ def descent(f, X, evaluations):
     return np.array(X), np.array(y)
 
 
+def led(f, X, evaluations):
+    """The same where either model may lead; which one led each step."""
+    X, course, leaders = [np.asarray(x) for x in X], Course(), []
+    y, d = [f(x) for x in X], len(X[0])
+    for _ in range(evaluations):
+        x = descend(np.array(X), np.array(y), Differences.among(np.array(X)), course)
+        if x is None:
+            break
+        assert (x >= 0.0).all() and (x <= 1.0).all()
+        value = f(x)
+        X.append(x)
+        if Differences.among(np.array(X)).of[-1] < 0:
+            leaders.append(course.leader(d))
+            course = course.after(max(min(y) - value, 0.0), d)
+        y.append(value)
+    return np.array(X), np.array(y), leaders
+
+
 def start(d, n=10, seed=0):
     return np.random.default_rng(seed).random((n, d))
-
-
-# -------------------------------------------------------------------------------------------- differences
-
-
-@given(st.integers(1, 4), st.integers(0, 2**32 - 1))
-def test_differences_are_told_from_bases(d, seed):
-    """Against a loop over pairs; with differences of differences, small steps, and roundings."""
-    source = np.random.default_rng(seed)
-    widths = [times * width for width in WIDTHS for times in range(1, 17)]
-    X = [source.random(d)]
-    for _ in range(30):
-        x = X[source.integers(len(X))].copy()
-        kind = source.integers(5)
-        if kind == 0:
-            x = source.random(d)
-        elif kind == 1:
-            x += 1e-8 * source.standard_normal(d)
-        else:
-            v = source.uniform(-1.0, 1.0, d)
-            x += v / abs(v).max() * source.choice([*WIDTHS, 3.0 * WIDTHS[0], 0.5 * WIDTHS[0], 1e-6])
-            x *= 1.0 + 1e-16 * source.integers(-1, 2, d)
-        X.append(x)
-    X = np.array(X)
-    of = []
-    for i, x in enumerate(X):
-        of.append(-1)
-        for j in range(i):
-            change = abs(x - X[j]).max()
-            is_one = any(abs(change - width) < 1e-3 * WIDTHS[0] for width in widths)
-            if of[i] < 0 and of[j] < 0 and is_one:
-                of[i] = j
-    assert Differences.among(X).of.tolist() == of
 
 
 @pytest.mark.parametrize(("rounded", "width"), [(float, WIDTHS[0]), (np.float32, WIDTHS[1])])
@@ -129,65 +113,6 @@ def test_differences_in_much_the_same_direction_are_different_points():
         assert abs(X[:i] - X[i]).max(1).min() > SAME
 
 
-# -------------------------------------------------------------------------------------------------- steps
-
-
-def slopes(H, g, offset, changes):
-    """Exact differences of `g'v + v'Hv / 2`."""
-    bent = 0.5 * np.einsum("ri,ij,rj->r", changes, H, changes)
-    return _Slopes(offset, changes, changes @ (g + H @ offset) + bent)
-
-
-@given(st.integers(1, 5), st.integers(0, 5), st.integers(0, 2**32 - 1))
-def test_a_quadratic_is_found_from_its_slopes_and_values(d, known, seed):
-    """If there are enough of them, whatever was believed before; and its own slopes are as told."""
-    source = np.random.default_rng(seed)
-    A = source.standard_normal((d, d))
-    H, g = A @ A.T + 0.3 * np.eye(d), source.standard_normal(d)
-    own = slopes(H, g, np.zeros(d), 1e-3 * np.eye(d)[: min(known, d)]) if known else None
-    others = [
-        slopes(H, g, source.standard_normal(d), 1e-3 * source.standard_normal((1 + i % d, d)))
-        for i in range(3 * d * (d + 1))
-    ]
-    V = source.standard_normal((3 * d, d))
-    excess = V @ g + 0.5 * np.einsum("ri,ij,rj->r", V, H, V)
-    found = _fitted(H, own, others, V, excess)
-    np.testing.assert_allclose(found.H, H, atol=1e-6 * abs(H).max())
-    np.testing.assert_allclose(found.g, g, atol=1e-6 * abs(g).max())
-    wrong = _fitted(5.0 * np.eye(d), own, others, V, excess)
-    np.testing.assert_allclose(wrong.H, H, atol=0.1 * abs(H).max())
-    if own is not None:
-        on_own = own.changes @ wrong.g + 0.5 * np.einsum("ri,ij,rj->r", own.changes, wrong.H, own.changes)
-        np.testing.assert_allclose(on_own, own.outcome, atol=1e-4 * abs(own.outcome).max())
-
-
-def test_what_is_known_least_is_in_the_metric_of_the_curvature():
-    """Orthogonal there to what has been differenced; nothing where all has been."""
-    H, g = np.diag([1.0, 100.0, 1e4]), np.ones(3)
-    two = slopes(H, g, np.zeros(3), 1e-6 * np.array([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]]))
-    values = 0.1 * np.random.default_rng(0).standard_normal((6, 3))
-    excess = values @ g + 0.5 * np.einsum("ri,ij,rj->r", values, H, values)
-    unknown = _fitted(H, two, [], values, excess).unknown
-    np.testing.assert_allclose(abs(unknown / abs(unknown).max()), [0.0, 0.0, 1.0], atol=1e-9)
-    all_three = slopes(H, g, np.zeros(3), 1e-6 * np.eye(3))
-    assert not _fitted(H, all_three, [], values, excess).unknown.any()
-
-
-@given(st.integers(1, 5), st.integers(0, 2**32 - 1))
-def test_a_step_is_newtons_where_that_stays_inside(d, seed):
-    source = np.random.default_rng(seed)
-    A = source.standard_normal((d, d))
-    H, g, x = A @ A.T + 0.1 * np.eye(d), source.standard_normal(d), source.random(d)
-    step = _newton_step(g, H, x)
-    newton = -np.linalg.solve(H, g)
-    if ((x + newton >= 0.0) & (x + newton <= 1.0)).all():
-        np.testing.assert_allclose(step, newton, rtol=1e-9, atol=1e-12)
-    assert (x + step >= 0.0).all() and (x + step <= 1.0).all()
-    slope, least, most = g + H @ step, step == -x, step == 1.0 - x  # it is a minimum: Karush, Kuhn and Tucker
-    np.testing.assert_allclose(slope[~(least | most)], 0.0, atol=1e-9)
-    assert (slope[least] >= 0.0).all() and (slope[most] <= 0.0).all()
-
-
 def test_a_linear_function_leads_to_its_corner():
     X, y = descent(lambda x: float(x @ [3.0, -1.0, 0.01]), start(3), 40)
     np.testing.assert_array_equal(X[y.argmin()], [0.0, 1.0, 0.0])
@@ -203,6 +128,50 @@ def test_an_ellipsoid_is_solved_to_the_last_digits(condition):
 def test_a_bent_valley_is_followed_to_its_end(d, evaluations):
     _, y = descent(rosenbrock, start(d), evaluations)
     assert y.min() < 1e-8
+
+
+# ---------------------------------------------------------------------------------------------- two models
+
+
+@pytest.mark.parametrize(("gain", "share"), [(5.0, 3 / 4), (2.0, 1 / 8)])
+def test_the_quadratic_leads_first_and_then_the_process_if_it_gains_far_more(gain, share):
+    course, leaders = Course(), []
+    for _ in range(70):
+        leaders.append(course.leader(3))
+        course = course.after(gain if leaders[-1] is Model.PROCESS else 1.0, 3)
+    assert set(leaders[:6]) == set(leaders[8::4]) == {Model.QUADRATIC} and leaders[10] is Model.PROCESS
+    assert leaders[-32:].count(Model.PROCESS) == 32 * share
+    while course.leader(3) is Model.QUADRATIC:
+        course = course.after(1.0, 3)
+    assert course.after(0.0, 3).reach < course.reach <= course.after(1.0, 3).reach
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_process_sees_the_bend_of_a_valley(seed):
+    """A rotated Rosenbrock function in five dimensions: by the quadratic alone it takes far longer."""
+    Q = np.linalg.qr(np.random.default_rng(seed).standard_normal((5, 5)))[0]
+
+    def f(x):
+        return rosenbrock(0.75 + 0.7 * Q @ (x - 0.5))
+
+    X = start(5, 25, seed)
+    _, y, leaders = led(f, X, 175)
+    assert y.min() < 1e-5 and leaders.count(Model.PROCESS) > len(leaders) / 4
+    assert descent(f, X, 175)[1].min() > 1e-3
+
+
+def test_two_models_solve_an_ellipsoid_too():
+    _, y, leaders = led(ellipsoid(5, 1e4)[0], start(5), 90)
+    assert y.min() < 1e-8 and Model.PROCESS in leaders
+
+
+def test_the_process_turns_back_at_the_bounds():
+    """A bent valley whose lowest point inside is on a face."""
+    X, y, leaders = led(lambda x: rosenbrock(0.6 * x), start(3), 60)
+    assert Model.PROCESS in leaders and X[y.argmin()].max() == 1.0
+
+
+# -------------------------------------------------------------------------------------------------- ends
 
 
 @pytest.mark.parametrize(
