@@ -39,7 +39,7 @@ _ON_LINE = 1e-6
 
 #: Steps of which the process leads one in any case, and of which the quadratic does; the last steps of either
 #: that are compared, and how many times as much those of the process must have gained for it to lead more.
-_TRIED, _KEPT, _GAINS, _TIMES = 8, 4, 4, 4.0
+_TRIED, _KEPT, _GAINS, _FACTOR = 8, 4, 4, 4.0
 
 #: Half the side of the box in which the process is minimised: at first, the largest, the smallest; factors
 #: after a step that gained and one that did not.
@@ -61,8 +61,8 @@ _ASPECT, _OUTSIDE = (1e-3, 1e3), 1e4
 _CLIMB = Options(evaluations=60, ftol=1e-14, first_step=0.1, max_step=1.0)
 
 
-class Model(IntEnum):
-    """Of the two that lead a step."""
+class Leader(IntEnum):
+    """Which of the two models makes a step."""
 
     QUADRATIC = 0
     PROCESS = 1
@@ -83,19 +83,19 @@ class Course:
     gains: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
     reach: float = _REACH
 
-    def leader(self, d: int) -> Model:
+    def leader(self, d: int) -> Leader:
         """Of the next step, in d dimensions."""
         if self.steps < d * (d + 1) // 2 or self.steps % _KEPT == 0:
-            return Model.QUADRATIC
+            return Leader.QUADRATIC
         quadratic, process = map(sum, self.gains)
-        leads = self.steps % _TRIED == 2 or process > _TIMES * quadratic
-        return Model.PROCESS if leads else Model.QUADRATIC
+        leads = self.steps % _TRIED == 2 or process > _FACTOR * quadratic
+        return Leader.PROCESS if leads else Leader.QUADRATIC
 
     def after(self, gain: float, d: int) -> "Course":
         """Once the next step was told, better by `gain` than all before, or 0."""
         leader, gains, reach = self.leader(d), list(self.gains), self.reach
         gains[leader] = (*gains[leader], gain)[-_GAINS:]
-        if leader is Model.PROCESS:
+        if leader is Leader.PROCESS:
             grown = min(_REACH_GROWTH * reach, _MOST_REACH)
             reach = grown if gain > 0.0 else max(_REACH_SHRINKAGE * reach, _LEAST_REACH)
         return Course(self.steps + 1, (gains[0], gains[1]), reach)
@@ -105,8 +105,8 @@ class Course:
 class _Known:
     """Points `X (n, d)` and their outcomes `y (n,)`, some differences of others.
 
-    bases: those that are not; base: the best one; told: the differences that succeeded, by base.
-    mine: those of the best base; later: bases since the last of them.
+    bases: those that are not, if they succeeded; base: the best; told: differences that succeeded, by base.
+    mine: those of the best base; later: what is no difference, failures too, since the last of them.
     """
 
     X: Array
@@ -132,27 +132,27 @@ class _Known:
 
 
 @np.errstate(all="ignore")  # the largest floats are an infinity apart
-def descend(X: Array, y: Array, differences: Differences, course: Course | None = None) -> Array | None:
+def descend(X: Array, y: Array, differences: Differences, course: Course = Course()) -> Array | None:
     """The next difference, or the next point along the step from the best base; None for nothing to do.
 
     Args:
         X: encoded `(n, d)` in the order of asking; y: outcomes `(n,)`, nan for a failure.
         differences: `Differences.among(X)`.
-        course: of the steps before; None for the quadratic's.
+        course: of the steps before.
     """
-    bases = np.flatnonzero(differences.of < 0)
-    finite = bases[np.isfinite(y[bases])]
-    base = int(finite[y[finite].argmin()])
+    tried = np.flatnonzero(differences.of < 0)
+    bases = tried[np.isfinite(y[tried])]
+    base = int(bases[y[bases].argmin()])
     mine = np.flatnonzero(differences.of == base)
     if is_rough(X[mine] - X[base], y[mine] - y[base], float(np.ptp(y[np.isfinite(y)]))):
         return None
     if not np.isfinite(y[mine]).all():
         return None
-    known = _Known(X, y, bases, differences.by_base(y), base, mine, bases[bases > mine.max(initial=base)])
+    known = _Known(X, y, bases, differences.by_base(y), base, mine, tried[tried > mine.max(initial=base)])
     if not known.told:
         return known.beside(0.5 - X[base])
     found = None
-    if course is not None and course.leader(X.shape[1]) is Model.PROCESS:
+    if course.leader(X.shape[1]) is Leader.PROCESS:
         found = _by_process(known, course.reach)
     return _by_quadratic(known) if found is None else found
 
@@ -188,7 +188,8 @@ def _by_process(known: _Known, reach: float) -> Array | None:
         curvature, axes = np.linalg.eigh(known.quadratic().H)
         shape = curvature**-0.25
         shape /= np.exp(np.log(shape).mean())
-        starts = _LENGTHSCALE * np.stack([np.ones_like(x), shape**2])
+        lengths = shape**2
+        starts = _LENGTHSCALE * np.stack([np.ones_like(x), lengths])
         process = SlopesGP(_around(known, axes, shape), starts)
         unknown = axes @ np.linalg.eigh(process.gradient_covariance(origin))[1][:, -1]
     except np.linalg.LinAlgError:
@@ -200,23 +201,22 @@ def _by_process(known: _Known, reach: float) -> Array | None:
 
     def inside(v: Array) -> tuple[float, Array]:
         """The mean, and a penalty outside the space, in the units of the quadratic."""
-        mean, slope = process.mean(shape**2 * v)
-        point = x + axes @ (shape**2 * v)
+        mean, slope = process.mean(lengths * v)
+        point = x + axes @ (lengths * v)
         out = point - np.clip(point, 0.0, 1.0)
-        return mean + price * float(out @ out), shape**2 * (slope + 2.0 * price * (axes.T @ out))
+        return mean + price * float(out @ out), lengths * (slope + 2.0 * price * (axes.T @ out))
 
-    side = reach * np.clip(shape, *_ASPECT) / shape**2
-    v = minimize_alone(inside, origin, -side, side, _CLIMB, (level, shape**2 * slope))
-    found = np.clip(x + axes @ (shape**2 * v), 0.0, 1.0)
+    side = reach * np.clip(shape, *_ASPECT) / lengths
+    v = minimize_alone(inside, origin, -side, side, _CLIMB, (level, lengths * slope))
+    found = np.clip(x + axes @ (lengths * v), 0.0, 1.0)
     return found if np.abs(known.X - found).max(1).min() > SAME else known.beside(unknown)
 
 
 def _around(known: _Known, axes: Array, shape: Array) -> Observations:
     """The nearest values and slopes, in the axes, the outcomes in standard deviations of the values."""
     X, y, base, d = known.X, known.y, known.base, len(axes)
-    finite = known.bases[np.isfinite(y[known.bases])]
-    far = np.linalg.norm((X[finite] - X[base]) @ axes / shape, axis=1)
-    near = finite[far.argsort(kind="stable")][: _AROUND * d]
+    far = np.linalg.norm((X[known.bases] - X[base]) @ axes / shape, axis=1)
+    near = known.bases[far.argsort(kind="stable")][: _AROUND * d]
     of = np.concatenate([np.full(len(known.told.get(int(k), ())), k, dtype=int) for k in near])
     at = np.concatenate([known.told[int(k)] for k in near if int(k) in known.told] or [of])
     change = X[at] - X[of]

@@ -229,7 +229,7 @@ def _unresolved(model: Model, F: Tensor, y: Tensor, history: History) -> tuple[U
     if not (stalls(radius) or bool((radius > 0.0).any())):  # a radius of 0 changes nothing
         return ()
     pending = model.embedding(history.X_pending, history.active_pending)
-    return (Unresolved(torch.cat([F, pending], 1), radius.unsqueeze(-1)),)
+    return (Unresolved(F, radius.unsqueeze(-1)).beside(pending),)
 
 
 def _contenders(gp: GaussianProcess) -> Tensor:

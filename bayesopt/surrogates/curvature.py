@@ -48,15 +48,14 @@ class Curvature(NamedTuple):
 def follow(X: Array, y: Array, bases: Array, told: dict[int, Array], base: int) -> Curvature:
     """The quadratic at the best `base` of points `X (n, d)` of outcomes `y (n,)`.
 
-    From the differences told of each of the `bases`, and of how the curvature was seen at those before it.
-
-    At each of these from what was known when its last difference was told, so that a line once begun stays.
+    From the differences told of each of the `bases`, which succeeded, and of how the curvature was seen at
+    those before it: at each of these from what was known when its last difference was told, so that a line
+    once begun stays.
     """
     before = sorted((k for k in told if k != base), key=lambda k: -y[k])[-_BASES:]
     first = before[0] if before else base
     gradient = np.linalg.lstsq(X[told[first]] - X[first], y[told[first]] - y[first], rcond=None)[0]
     H = np.eye(X.shape[1]) * (np.linalg.norm(gradient) / _FIRST_STEP)
-    bases = bases[np.isfinite(y[bases])]
     model: Curvature
     for k in [*before, base]:
         until = told[k].max() if k in told else len(y)
@@ -96,12 +95,12 @@ def fitted(H: Array, own: Slopes | None, others: list[Slopes], V: Array, excess:
     right = np.column_stack([B.T @ (t - A[:, :d] @ slope) + known_before, np.eye(len(gram), k)])
     solution = np.linalg.solve(gram + np.diag(pull), right)
     w, h, covariance = solution[:k, 0], solution[k:, 0], solution[:k, 1:]
-    fitted = np.empty_like(H)
-    fitted[i, j] = fitted[j, i] = h
+    inner = np.empty_like(H)
+    inner[i, j] = inner[j, i] = h
     unknown = free @ np.linalg.eigh(covariance)[1][:, -1] if k else np.zeros(d)
     return Curvature(
         metric @ (slope + free @ w + bend @ h),
-        _positive(metric @ fitted @ metric.T),
+        _positive(metric @ inner @ metric.T),
         np.linalg.inv(metric).T @ unknown,
     )
 

@@ -7,7 +7,7 @@ import pytest
 
 from bayesopt import Float, Optimizer, Space
 from bayesopt.acquisition.distinct import SAME
-from bayesopt.methods.descent import Course, Model, descend
+from bayesopt.methods.descent import Course, Leader, descend
 from bayesopt.methods.differences import WIDTHS, Differences
 
 
@@ -138,10 +138,10 @@ def test_the_quadratic_leads_first_and_then_the_process_if_it_gains_far_more(gai
     course, leaders = Course(), []
     for _ in range(70):
         leaders.append(course.leader(3))
-        course = course.after(gain if leaders[-1] is Model.PROCESS else 1.0, 3)
-    assert set(leaders[:6]) == set(leaders[8::4]) == {Model.QUADRATIC} and leaders[10] is Model.PROCESS
-    assert leaders[-32:].count(Model.PROCESS) == 32 * share
-    while course.leader(3) is Model.QUADRATIC:
+        course = course.after(gain if leaders[-1] is Leader.PROCESS else 1.0, 3)
+    assert set(leaders[:6]) == set(leaders[8::4]) == {Leader.QUADRATIC} and leaders[10] is Leader.PROCESS
+    assert leaders[-32:].count(Leader.PROCESS) == 32 * share
+    while course.leader(3) is Leader.QUADRATIC:
         course = course.after(1.0, 3)
     assert course.after(0.0, 3).reach < course.reach <= course.after(1.0, 3).reach
 
@@ -156,19 +156,19 @@ def test_the_process_sees_the_bend_of_a_valley(seed):
 
     X = start(5, 25, seed)
     _, y, leaders = led(f, X, 175)
-    assert y.min() < 1e-5 and leaders.count(Model.PROCESS) > len(leaders) / 4
+    assert y.min() < 1e-5 and leaders.count(Leader.PROCESS) > len(leaders) / 4
     assert descent(f, X, 175)[1].min() > 1e-3
 
 
 def test_two_models_solve_an_ellipsoid_too():
     _, y, leaders = led(ellipsoid(5, 1e4)[0], start(5), 90)
-    assert y.min() < 1e-8 and Model.PROCESS in leaders
+    assert y.min() < 1e-8 and Leader.PROCESS in leaders
 
 
 def test_the_process_turns_back_at_the_bounds():
     """A bent valley whose lowest point inside is on a face."""
     X, y, leaders = led(lambda x: rosenbrock(0.6 * x), start(3), 60)
-    assert Model.PROCESS in leaders and X[y.argmin()].max() == 1.0
+    assert Leader.PROCESS in leaders and X[y.argmin()].max() == 1.0
 
 
 # -------------------------------------------------------------------------------------------------- ends
