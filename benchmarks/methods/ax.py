@@ -35,7 +35,7 @@ class Ax:
         return [self._waiting.add(self._read(raw), index) for index, raw in proposals.items()]
 
     def _read(self, raw: Mapping[str, Any]) -> Config:
-        values = {a.name: _value(a, raw[a.name]) for a in self._axes if a.name in raw}
+        values = {a.name: a.read(raw[a.name], numbered=a.numbered) for a in self._axes if a.name in raw}
         return pruned(self._axes, values)
 
     def tell(self, config: Mapping[str, Any], value: float | None, /) -> None:
@@ -56,10 +56,6 @@ def _is_branch(axis: Axis, axes: Sequence[Axis]) -> bool:
     return len(values) <= 1 and all(parent.kind == "categorical" for parent in parents)
 
 
-def _is_numbered(axis: Axis) -> bool:
-    return axis.kind == "categorical" or (axis.levels is not None and axis.step is not None)
-
-
 def _parameter(axis: Axis, axes: Sequence[Axis]) -> Any:
     """How Ax declares it; `axes` may hang on it, none if conditions are left out."""
     if axis.kind == "categorical" or axis.levels == 1:
@@ -73,18 +69,12 @@ def _parameter(axis: Axis, axes: Sequence[Axis]) -> Any:
             name=axis.name, values=numbers, parameter_type="int", is_ordered=axis.ordered,
             dependent_parameters=dependent,
         )  # fmt: skip
-    if _is_numbered(axis):
+    if axis.numbered:
         return RangeParameterConfig(name=axis.name, bounds=(0, axis.levels - 1), parameter_type="int")
     scaling = "log" if axis.log else "linear"
     bounds = (int(axis.low), int(axis.high)) if axis.kind == "int" else (axis.low, axis.high)
     return RangeParameterConfig(name=axis.name, bounds=bounds, parameter_type=axis.kind, scaling=scaling)
 
 
-def _value(axis: Axis, raw: Any) -> Any:
-    if _is_numbered(axis) or axis.levels == 1:
-        return axis.level(int(raw))
-    return int(raw) if axis.kind == "int" else float(raw)
-
-
 def _written(axis: Axis, value: Any) -> Any:
-    return axis.index(value) if _is_numbered(axis) or axis.levels == 1 else value
+    return axis.index(value) if axis.numbered else value

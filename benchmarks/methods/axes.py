@@ -47,6 +47,16 @@ class Axis:
         step = 1 if self.kind == "int" and self.step is None else self.step
         return None if step is None else round((self.high - self.low) / step) + 1
 
+    @property
+    def numbered(self) -> bool:
+        """Whether its values are told by number: choices, steps, an only value; integers are themselves."""
+        return self.kind == "categorical" or self.step is not None or self.levels == 1
+
+    @property
+    def even(self) -> bool:
+        """Whether it has levels of equal shares: it is no continuum, nor integers on a log scale."""
+        return self.levels is not None and not self.log
+
     def level(self, k: int) -> Any:
         """The k-th value."""
         if self.kind == "categorical":
@@ -59,6 +69,12 @@ class Axis:
         if self.kind == "categorical":
             return next(k for k, c in enumerate(self.choices) if type(c) is type(value) and c == value)
         return round((value - self.low) / (self.step or 1))
+
+    def read(self, raw: Any, *, numbered: bool) -> Any:
+        """The value that a library means: by its number if `numbered`, else as it is."""
+        if numbered:
+            return self.level(int(raw))
+        return int(raw) if self.kind == "int" else float(raw)
 
     def value(self, u: float) -> Any:
         """The value at a place of [0, 1] on the declared scale; a level takes an equal share of it."""

@@ -35,8 +35,8 @@ class HEBO:
 
     def _read(self, row: "pd.DataFrame") -> Config:
         raw = row.iloc[0]
-        config = pruned(self._axes, {axis.name: _value(axis, raw[axis.name]) for axis in self._axes})
-        return self._waiting.add(config, row)
+        values = {axis.name: axis.read(raw[axis.name], numbered=axis.even) for axis in self._axes}
+        return self._waiting.add(pruned(self._axes, values), row)
 
     def tell(self, config: Mapping[str, Any], value: float | None, /) -> None:
         row = self._waiting.pop(config)
@@ -47,13 +47,7 @@ class HEBO:
 def _parameter(axis: Axis) -> dict[str, Any]:
     if axis.kind == "categorical" and not axis.ordered:
         return {"name": axis.name, "type": "cat", "categories": list(range(len(axis.choices)))}
-    if axis.levels is not None and not axis.log:
+    if axis.even:
         return {"name": axis.name, "type": "int", "lb": 0, "ub": axis.levels - 1}
     kind = "pow_int" if axis.kind == "int" else "pow" if axis.log else "num"
     return {"name": axis.name, "type": kind, "lb": axis.low, "ub": axis.high}
-
-
-def _value(axis: Axis, raw: Any) -> Any:
-    if axis.levels is not None and not axis.log:
-        return axis.level(int(raw))
-    return int(raw) if axis.kind == "int" else float(raw)

@@ -97,7 +97,7 @@ def _flattened(tree: Mapping[str, Any]) -> Config:
 def _expression(axis: Axis, label: str) -> Any:
     if axis.levels is not None and (axis.kind == "categorical" and not axis.ordered):
         return hp.choice(label, list(range(axis.levels)))
-    if axis.levels is not None and not axis.log:
+    if axis.even:
         return hp.quniform(label, -0.5, axis.levels - 0.5, 1)
     low, high = (axis.low - 0.5, axis.high + 0.5) if axis.levels else (axis.low, axis.high)
     if axis.log:

@@ -80,18 +80,13 @@ def _configuration_space(axes: Sequence[Axis], seed: int) -> ConfigurationSpace:
     return known
 
 
-def _numbered(axis: Axis) -> bool:
-    """Choices and steps are their numbers to it."""
-    return axis.kind == "categorical" or (axis.levels is not None and axis.step is not None)
-
-
 def _hyperparameter(axis: Axis) -> Any:
     if axis.levels == 1:
         return CategoricalHyperparameter(axis.name, [0])
     if axis.kind == "categorical":
         numbers = list(range(axis.levels or 0))
         return (OrdinalHyperparameter if axis.ordered else CategoricalHyperparameter)(axis.name, numbers)
-    if _numbered(axis):
+    if axis.numbered:
         return UniformIntegerHyperparameter(axis.name, 0, (axis.levels or 1) - 1)
     if axis.kind == "int":
         return UniformIntegerHyperparameter(axis.name, int(axis.low), int(axis.high), log=axis.log)
@@ -107,7 +102,7 @@ def _condition(child: Any, parent: Any, axis: Axis, condition: Any) -> Any:
         values = [value for value in values if low <= value <= high]
     else:
         values = accepted(condition)
-    if _numbered(axis):
+    if axis.numbered:
         values = [axis.index(value) for value in values]
     return (
         EqualsCondition(child, parent, values[0]) if len(values) == 1 else InCondition(child, parent, values)
@@ -115,8 +110,4 @@ def _condition(child: Any, parent: Any, axis: Axis, condition: Any) -> Any:
 
 
 def _read(axis: Axis, raw: Any) -> Any:
-    if raw is None:
-        return None
-    if axis.levels == 1 or _numbered(axis):
-        return axis.level(int(raw))
-    return int(raw) if axis.kind == "int" else float(raw)
+    return None if raw is None else axis.read(raw, numbered=axis.numbered)

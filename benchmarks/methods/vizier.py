@@ -54,7 +54,7 @@ def _add(root: Any, axis: Axis) -> None:
     scale = vz.ScaleType.LOG if axis.log else vz.ScaleType.LINEAR
     if axis.kind == "categorical" and not axis.ordered:
         root.add_categorical_param(axis.name, [str(k) for k in range(len(axis.choices))])
-    elif axis.levels is not None and not axis.log:
+    elif axis.even:
         root.add_int_param(axis.name, 0, axis.levels - 1)
     elif axis.kind == "int":
         root.add_int_param(axis.name, int(axis.low), int(axis.high), scale_type=scale)
@@ -65,6 +65,5 @@ def _add(root: Any, axis: Axis) -> None:
 def _value(axis: Axis, raw: Any) -> Any:
     if raw is None:  # it leaves out what came out as nan
         return axis.value(0.5)
-    if axis.levels is not None and not axis.log:
-        return axis.level(int(raw))
-    return int(raw) if axis.kind == "int" else min(max(float(raw), axis.low), axis.high)
+    value = axis.read(raw, numbered=axis.even)
+    return min(max(value, axis.low), axis.high) if axis.levels is None else value
