@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from bayesopt import Between, Float, Space
+from bayesopt import Between, Float, Int, Space
 from benchmarks import runner
 from benchmarks.__main__ import main
 from benchmarks.methods import chosen
@@ -29,6 +29,21 @@ def test_axes_in_plain_values_agree_with_the_space():
         plain = space.encode([config])[0][0].tolist()
         mine = dict(zip([axis.name for axis in axes], place_of(axes, config), strict=True))
         assert [mine[name] for name in space.names] == pytest.approx(plain, abs=1e-9)
+
+
+def test_a_value_is_read_as_it_is_or_by_its_number():
+    space = Space({**TREE, "step": Int(-4, 8, step=3), "only": Int(5, 5), "log": Int(1, 64, log=True)})
+    axes = axes_of(space.to_dict())
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        for axis in axes:
+            value = axis.value(rng.random())
+            told = axis.index(value) if axis.numbered else value
+            assert axis.read(told, numbered=axis.numbered) == value
+            if axis.even:
+                assert axis.read(float(axis.index(value)), numbered=True) == value
+    assert {axis.name for axis in axes if axis.numbered} == {"d", "kind", "size", "nested", "step", "only"}
+    assert {axis.name for axis in axes if axis.even} == {"c", "d", "kind", "size", "nested", "step", "only"}
 
 
 @pytest.mark.parametrize("space", [NUMBERS, TREE, ODD], ids=["numbers", "tree", "odd"])
