@@ -23,20 +23,14 @@ from enum import IntEnum
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from bayesopt.acquisition.maximizer import climbed_columns
-from bayesopt.acquisition.region import Nearby, Region
-from bayesopt.device import constant, put
-from bayesopt.methods.descent import Course, descend
+from bayesopt.methods.descent import Course
 from bayesopt.methods.differences import Differences
-from bayesopt.methods.history import History
-from bayesopt.rows import take
 from bayesopt.space import Space
 from bayesopt.surrogates.model import LARGEST_FIT
-from bayesopt.surrogates.quadratic import Quadratic, is_determined
+from bayesopt.surrogates.quadratic import is_determined
 
 Array = NDArray[Any]
 
@@ -53,9 +47,6 @@ _BOX_GROWTH, _BOX_SHRINKAGE = 2.0, 0.4
 #: Likewise the radius of the ball, in standard deviations of the points that the model was fitted to.
 _BALL, _MOST_BALL, _LEAST_BALL, _NEW_BALL = 1.0, 4.0, 0.1, 1.0
 _BALL_GROWTH, _BALL_SHRINKAGE = 3.0, 0.4
-
-#: Least radius at which something is to be learnt.
-_LEAST_LESSON = 0.3
 
 #: Local proposals looked back at, and the successes of the quadratic among them for it to get extra turns.
 _WINDOW, _THRIVING = 6, 2
@@ -80,18 +71,6 @@ _REST, _LONG_REST = 1.1, 1.5
 
 #: Columns beyond which the model of a descent takes too long: it has an entry for any two of them.
 _MOST_COLUMNS = 40
-
-#: A pending evaluation within this share of the reach makes another minimiser of the quadratic wait.
-_AWAITED = 0.1
-
-#: Larger than any acquisition.
-_FIRST = 1e300
-
-#: Leave-one-out R^2 from which the quadratic is believed, and from which it is worth teaching.
-_BELIEVED, _TRUSTED = 0.5, 0.9
-
-#: Bounds of a lengthscale over their geometric mean, as the shape of a trust region.
-_ASPECT = (0.2, 5.0)
 
 
 class Turn(IntEnum):
@@ -285,58 +264,7 @@ class Arms:
         self.side = self.side if self.side >= _LEAST_SIDE else _SIDE
 
 
-def look_nearby(
-    space: Space,
-    history: History,
-    lengthscales: Tensor,
-    at: int,
-    alone: bool = True,
-    resolution: Tensor | None = None,
-) -> Nearby:
-    """The local arms of b studies, each with the same number > 0 of successes, after `at` other proposals.
-
-    Where they do not make it, the whole box, and first the quadratic's, if that thrives. A descent goes step
-    by step: it is for a proposal `alone`, with no other one beside it and nothing pending. Trust regions
-    reach as far as the `resolution (b,)` of an objective that has plateaus: nearer by is nothing new.
-    """
-    X, y = history.X, history.y
-    quadratic = takes_quadratic(space)
-    told = list(zip(*(t.numpy() for t in (history.home.X, history.home.y, history.at)), strict=True))
-    may_descend = quadratic and not history.noisy and all(levels is None for levels in space.levels)
-    differences = [_differences(X_i, may_descend) for X_i, _, _ in told]
-    arms = [
-        Arms.after(X_i, y_i, asked, quadratic, among, alone)
-        for (X_i, y_i, asked), among in zip(told, differences, strict=True)
-    ]
-    finite = y.nan_to_num(nan=torch.inf)
-    incumbent = take(X, finite.argmin(-1, keepdim=True))[:, 0]
-    side = _numbers([arm.side for arm in arms], X)
-    if resolution is not None:
-        side = torch.maximum(side, 2.0 * resolution)
-    region = trust_region(space, incumbent, lengthscales, side)
-    if not is_local(at):
-        region = region.where(put(torch.tensor([arm.make(at) for arm in arms]), X.device))
-    if not quadratic or not is_determined(history.succeeded.shape[1], space.dim):
-        return Nearby(region, X[:, :0], y[:, :0])
-    descending = {
-        i: among
-        for i, (arm, among) in enumerate(zip(arms, differences, strict=True))
-        if alone and among is not None and arm.descends and arm.make(at)
-    }
-    speakers = [i for i, arm in enumerate(arms) if arm.speak(at) and i not in descending]
-    good = take(X, history.succeeded), take(y, history.succeeded)
-    point, believed = _by_quadratic(arms, speakers, *good, history.X_pending)
-    for i, among in descending.items():
-        X_i, y_i, _ = told[i]
-        found = descend(X_i, y_i, among, arms[i].course)
-        if found is not None:
-            point[i], believed[i] = put(torch.from_numpy(found), X.device), True
-    preference = torch.full_like(side, _FIRST).masked_fill(~believed, -torch.inf)
-    names = tuple("descent" if i in descending else "quadratic" for i in range(len(arms)))
-    return Nearby(region, space.snap(point.unsqueeze(1))[0], preference.unsqueeze(1), names)
-
-
-def _differences(X: Array, may_descend: bool) -> Differences | None:
+def differences_among(X: Array, may_descend: bool) -> Differences | None:
     """Those among the points `(n, d)` of a study; None where there is to be no descent.
 
     All distances of a long history are too many.
@@ -349,43 +277,3 @@ def _differences(X: Array, may_descend: bool) -> Differences | None:
 def _first(d: int) -> int:
     """Results before the first descent: twice as many as a Hessian has entries, no more than for others."""
     return min(max(_EARLY, d * d), _LATE * d)
-
-
-def _by_quadratic(
-    arms: list[Arms], speakers: list[int], X: Tensor, y: Tensor, X_pending: Tensor
-) -> tuple[Tensor, Tensor]:
-    """What the turns of some studies propose `(b, d)`, and whether they may `(b,)`: told `X (b, n, d)`, y."""
-    point, believed = X[:, 0].clone(), torch.zeros(len(X), dtype=torch.bool, device=X.device)
-    for turn in (Turn.BOX, Turn.BALL, Turn.LESSON):
-        chosen = [i for i in speakers if arms[i].turn is turn]
-        if not chosen:
-            continue
-        rows = put(torch.tensor(chosen), X.device)
-        model = Quadratic.fit(X[rows], y[rows], rounds=1 if turn is Turn.BOX else 2)
-        least, reach = _BELIEVED, _numbers([arms[i].ball for i in chosen], X)
-        if turn is Turn.BOX:
-            reach = _numbers([arms[i].box for i in chosen], X)
-            found = model.lowest_in_box(reach)
-        elif turn is Turn.BALL:
-            found = model.lowest_in_ball(reach)
-        else:
-            least, found = _TRUSTED, model.least_known(reach.clamp_min(_LEAST_LESSON))
-        may = model.score >= least
-        if X_pending.shape[1]:  # its answer is on the way
-            away = X_pending[rows] - found.unsqueeze(1)
-            away = away.abs().amax(-1) if turn is Turn.BOX else (away @ model.B.mT).norm(dim=-1)
-            may &= away.amin(-1) > _AWAITED * reach
-        point[rows], believed[rows] = found, may
-    return point, believed
-
-
-def _numbers(values: list[float], like: Tensor) -> Tensor:
-    return put(torch.tensor(values, dtype=like.dtype), like.device)
-
-
-def trust_region(space: Space, incumbent: Tensor, lengthscales: Tensor, side: Tensor) -> Region:
-    """Boxes around the incumbents `(b, d)`, shaped by lengthscales `(b, d)`, of sides `(b,)` on average."""
-    free = constant(climbed_columns(space), torch.bool, incumbent.device).logical_not()
-    log_scale = lengthscales.log()
-    aspect = (log_scale - log_scale.mean(-1, keepdim=True)).exp().clamp(*_ASPECT)
-    return Region.around(incumbent, 0.5 * side.unsqueeze(-1) * aspect, free)

@@ -26,14 +26,13 @@ from bayesopt.acquisition.candidates import Draws
 from bayesopt.acquisition.distinct import SAME, first_free, is_taken
 from bayesopt.acquisition.exploration import PureExploration
 from bayesopt.acquisition.fantasies import Averaged, BatchAcquisition, Fantasies, innovations
-from bayesopt.acquisition.maximizer import DEFAULT_EFFORT, Effort, climbed_columns, enumerated
-from bayesopt.acquisition.region import Nearby
-from bayesopt.acquisition.resolution import Unresolved, has_ties, resolution
-from bayesopt.acquisition.surface import Term, lengthscales
+from bayesopt.acquisition.maximizer import DEFAULT_EFFORT, Effort, enumerated
+from bayesopt.acquisition.surface import Term
 from bayesopt.acquisition.thompson import thompson
-from bayesopt.device import put, stalls
-from bayesopt.methods.arms import is_local, is_spare, look_nearby, takes_quadratic
+from bayesopt.device import put
+from bayesopt.methods.arms import takes_quadratic
 from bayesopt.methods.history import History, generator
+from bayesopt.methods.local import Local
 from bayesopt.rows import take
 from bayesopt.space import Space
 from bayesopt.surrogates.feasibility import fit_feasibility
@@ -133,11 +132,15 @@ def propose_gp(
     Where outcomes are known to be noisy, what was told may be proposed again, and is, by a single proposal in
     a small finite space, where the next outcome of one of the best tells more.
     """
-    learnt = learn(model, history, cache) if learnt is None else learnt
     acquisition = acquisition.log_form()
-    known = situate(learnt, history, q, local)
-    gp, best = learnt.gp, learnt.best
     rule = batch_rule(batch, acquisition, q, history.X_pending.shape[1])
+    near = Local.of(model, history, q) if local else None
+    chosen = None if near is None or rule != "alone" else near.chosen(history)
+    if chosen is not None:
+        return chosen
+    learnt = learn(model, history, cache) if learnt is None else learnt
+    known = situate(learnt, history, q, near)
+    gp, best = learnt.gp, learnt.best
     if rule == "alone":
         x = _propose_one(known, Pointwise(gp, acquisition, best), history, effort)
         again = history.noisy and _looks_twice(model.space, acquisition, learnt.y.shape[-1])
@@ -150,15 +153,15 @@ def propose_gp(
     return _improve(known, gp, best, contenders, history, q, acquisition, effort)
 
 
-def situate(learnt: Learnt, history: History, q: int, local: bool) -> Situation:
-    """What the choice of q proposals starts from; with the local arms, if `local`."""
+def situate(learnt: Learnt, history: History, q: int, local: Local | None = None) -> Situation:
+    """What the choice of q proposals starts from."""
     model, gp, y = learnt.model, learnt.gp, learnt.y
     fitted = learnt.outcomes.y
     z = fitted if fitted.shape == y.shape else half_rank(y)  # a long history is thinned
     terms: tuple[Term, ...] = () if learnt.feasibility is None else (learnt.feasibility,)
-    unresolved = _unresolved(model, learnt.F, y, history) if local else ()
+    unresolved = () if local is None else local.unresolved
     surface = Surface.over(model.space, model.embedding, gp, *terms, *unresolved)
-    nearby = _nearby(model, gp, history, q, unresolved) if local else (None,) * q
+    nearby = (None,) * q if local is None else local.nearby(model, gp, history)
     taken = history.X_pending if history.noisy else history.known()
     return Situation(surface, learnt.X, z, taken, nearby)
 
@@ -180,26 +183,6 @@ def batch_rule(batch: str, acquisition: Acquisition, q: int, pending: int) -> st
     return "qlogei" if together or type(acquisition) is not LogExpectedImprovement else "ucb_pe"
 
 
-def _nearby(
-    model: Model, gp: GaussianProcess, history: History, q: int, unresolved: tuple[Unresolved, ...]
-) -> tuple[Nearby | None, ...]:
-    """For each slot that is a local proposal where to look; only the first of them by the quadratic."""
-    alone = q + history.X_pending.shape[1] == 1
-    spare = alone and is_spare(history.asked) and takes_quadratic(model.space)
-    slots = [spare or is_local(history.asked + slot) for slot in range(q)]
-    if not any(slots) or enumerated(model.space) is not None:
-        return (None,) * q
-    first = slots.index(True)
-    scales = lengthscales(gp, model.space.dim)
-    least = unresolved[0].radius[:, 0] if unresolved else None
-    found = look_nearby(model.space, history, scales, history.asked + first, alone, least)
-    for term in unresolved:
-        F = model.embedding(found.first, torch.ones_like(found.first, dtype=torch.bool))
-        found = found.where(term.value(F) == 0.0)
-    each = (found if slot == first else found.without_first() for slot in range(q))
-    return tuple(nearby if is_there else None for nearby, is_there in zip(each, slots, strict=True))
-
-
 def _propose_one(known: Situation, term: Pointwise, history: History, effort: Effort) -> Tensor:
     generators = _generators(history, 0)
     space, nearby = known.surface.space, known.nearby[0]
@@ -215,21 +198,6 @@ def _propose_one(known: Situation, term: Pointwise, history: History, effort: Ef
 def _feasibility(gp: GaussianProcess, threshold: Tensor) -> Pointwise:
     """`log P(an evaluation succeeds)`: log EI and it make EI times P; Gelbart, Snoek & Adams (2014)."""
     return Pointwise(gp, LogProbabilityOfImprovement(), threshold)
-
-
-def _unresolved(model: Model, F: Tensor, y: Tensor, history: History) -> tuple[Unresolved, ...]:
-    """Stay out of plateaus, if the outcomes have any; told y `(b, n)` at features F.
-
-    Levels of discrete parameters are resolved by definition; all distances of a long history are too many.
-    """
-    told = take(history.home.y, history.home.succeeded)
-    if not any(climbed_columns(model.space)) or y.shape[-1] > LARGEST_FIT or not has_ties(told):
-        return ()
-    radius = resolution(F, y)
-    if not (stalls(radius) or bool((radius > 0.0).any())):  # a radius of 0 changes nothing
-        return ()
-    pending = model.embedding(history.X_pending, history.active_pending)
-    return (Unresolved(F, radius.unsqueeze(-1)).beside(pending),)
 
 
 def _contenders(gp: GaussianProcess) -> Tensor:

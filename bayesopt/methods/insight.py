@@ -10,6 +10,7 @@ from bayesopt.acquisition.distinct import SAME, is_taken
 from bayesopt.methods.arms import is_local
 from bayesopt.methods.gp import Learnt, batch_rule, is_exploration, situate
 from bayesopt.methods.history import History
+from bayesopt.methods.local import Local
 from bayesopt.surrogates.outcomes import OutcomeScale
 
 #: Standard deviations from the median to the 16 % and 84 % quantiles, as they are called.
@@ -82,7 +83,8 @@ def arm_of(
     rule = batch_rule(batch, acquisition.log_form(), 1, history.X_pending.shape[1])
     if rule == "thompson":
         return "draw"
-    nearby = situate(learnt, history, 1, local).nearby[0]
+    near = Local.of(learnt.model, history, 1) if local else None
+    nearby = situate(learnt, history, 1, near).nearby[0]
     if nearby is not None:
         first = nearby.first[0][nearby.preference[0] > 0.0]
         is_first = bool(((first - x).abs().amax(-1) < SAME).any())

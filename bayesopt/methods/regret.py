@@ -98,7 +98,7 @@ def _candidates(learnt: Learnt, history: History) -> tuple[tuple[Tensor, Tensor]
     if grid is not None:
         X, active = (t.expand(len(sources), *t.shape) for t in grid)
         return (X, active), (X[:, :0], active[:, :0])
-    known = situate(learnt, history, 1, False)
+    known = situate(learnt, history, 1)
     draws = Draws.of(sources, space.dim, _EFFORT.sobol, _EFFORT.local, learnt.X.device)
     raw, active = candidates(space, known.X, known.z, draws, _EFFORT)
     expected = Pointwise(learnt.gp, LogExpectedImprovement(), learnt.best)

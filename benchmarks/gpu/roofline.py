@@ -125,7 +125,7 @@ class Launches:
 def launches_of(call: Callable[[], object]) -> Launches:
     """By PyTorch's profiler."""
     found = Launches()
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiled:
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA], acc_events=True) as profiled:
         call()
         torch.cuda.synchronize()
     for event in profiled.events() or ():

@@ -5,30 +5,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import bayesopt.methods.gp
-from bayesopt import Float, Int, Optimizer, Replicates, Space
-from bayesopt.acquisition.maximizer import climbed_columns
-from bayesopt.acquisition.resolution import resolution
+from bayesopt import Float, Int, Space
 from bayesopt.methods.arms import (
     Arms,
     Turn,
-    _differences,
+    differences_among,
     is_extra,
     is_local,
     is_spare,
-    look_nearby,
     takes_quadratic,
-    trust_region,
 )
 from bayesopt.methods.descent import Course
 from bayesopt.methods.differences import WIDTHS
-from bayesopt.methods.history import History, generator
-from bayesopt.methods.quasi_random import design_size
-from tests.methods.histories import CHOICES, CONDITIONAL, FINITE, MIXED, SMOOTH, history, one, places
+from tests.methods.histories import CHOICES, CONDITIONAL, FINITE, MIXED, SMOOTH
 
 # ------------------------------------------------------------------------------------- what they have learnt
 
@@ -184,7 +176,7 @@ def test_a_descent_begins_late_where_nothing_is_found_and_ends_when_it_is_stuck(
 
     def after(k, quadratic=True, noisy=False):
         return Arms.after(
-            X[:k], y[:k], at[:k], quadratic, _differences(X[:k], quadratic and not noisy), False
+            X[:k], y[:k], at[:k], quadratic, differences_among(X[:k], quadratic and not noisy), False
         )
 
     stages = [after(k) for k in range(1, n + 1)]
@@ -209,7 +201,7 @@ def test_the_first_descent_begins_with_results_for_a_hessian(d):
     X, y, at = np.random.default_rng(0).random((80, d)), np.arange(80.0), np.arange(80)
 
     def after(k, alone):
-        return Arms.after(X[:k], y[:k], at[:k], True, _differences(X[:k], True), alone)
+        return Arms.after(X[:k], y[:k], at[:k], True, differences_among(X[:k], True), alone)
 
     first = max(20, d * d)
     assert [after(k, True).descends for k in range(1, 80)] == [k >= first for k in range(1, 80)]
@@ -221,7 +213,7 @@ def test_the_first_descent_begins_with_results_for_a_hessian(d):
 
 def test_in_many_dimensions_the_first_descent_is_like_the_later_ones():
     X = np.random.default_rng(0).random((640, 32))
-    assert _differences(X[:639], True) is None and _differences(X, True) is not None
+    assert differences_among(X[:639], True) is None and differences_among(X, True) is not None
 
 
 @pytest.mark.parametrize(
@@ -234,7 +226,7 @@ def test_the_first_descent_waits_while_others_find_something(improved, begins):
     y[0] = 0.0
     y[list(improved)] = -np.arange(1.0, len(improved) + 1)
     X, at = np.random.default_rng(0).random((40, 2)), np.arange(40)
-    stages = [Arms.after(X[:k], y[:k], at[:k], True, _differences(X[:k], True)) for k in range(1, 40)]
+    stages = [Arms.after(X[:k], y[:k], at[:k], True, differences_among(X[:k], True)) for k in range(1, 40)]
     assert next(k for k, arms in enumerate(stages, 1) if arms.descends) == begins
 
 
@@ -251,19 +243,8 @@ def test_slopes_of_a_rough_function_end_the_first_descent(slope, goes_on):
     X[6], y[6] = 0.5, 0.0
     X[20] = X[6] + WIDTHS[0] * np.array([0.3, 1.0])
     y = np.append(y, slope * (X[20, 1] - 0.5) * np.median(y))
-    arms = Arms.after(X, y, np.array([*range(20), 21]), True, _differences(X, True))
+    arms = Arms.after(X, y, np.array([*range(20), 21]), True, differences_among(X, True))
     assert (arms.begun, arms.descends, arms.rested) == (20, goes_on, 0.0 if goes_on else 30.0)
-
-
-def test_a_trust_region_reaches_as_far_as_the_objective_resolves():
-    space = Space({name: Float(0.0, 1.0) for name in "ab"})
-    h, scales = history(space, n=3, pending=0), torch.ones(3, 2, dtype=torch.float64)
-    radius = torch.tensor([0.0, 0.3, 0.45], dtype=torch.float64)
-    found = look_nearby(space, h, scales, 3, resolution=radius).region
-    incumbent = h.X[torch.arange(3), h.y.argmin(-1)]
-    half = torch.tensor([0.4, 0.4, 0.45], dtype=torch.float64)[:, None]  # 0.4 at first
-    torch.testing.assert_close(found.lower, (incumbent - half).clamp_min(0.0))
-    torch.testing.assert_close(found.upper, (incumbent + half).clamp_max(1.0))
 
 
 def test_differences_are_no_failures_of_a_descent():
@@ -277,16 +258,6 @@ def test_differences_are_no_failures_of_a_descent():
     assert (arms.descends, arms.stuck, arms.fell) == (True, 7, False)
     arms.record_descent(0.0, False, 50, 2)
     assert (arms.descends, arms.stuck, arms.rested, arms.course) == (False, 0, 75.0, Course())
-
-
-def test_descents_are_for_continuous_columns():
-    """A whole number cannot be changed a little."""
-    for k, expected in ((Float(0.0, 1.0), True), (Int(0, 10**6), False)):
-        space = Space({"x": Float(0.0, 1.0), "k": k})
-        h = history(space, n=21, pending=0)
-        h = replace(h, y=h.y.sort(-1).values)  # the first is the best
-        found = look_nearby(space, h, torch.ones(3, 2, dtype=torch.float64), 21)
-        assert (found.arms == ("descent",) * 3) is expected
 
 
 def test_failures_of_local_proposals_are_not_successes():
@@ -303,188 +274,3 @@ def test_where_a_polynomial_makes_sense():
     assert [is_local(at) for at in range(4)] == [False, True, False, True]
     assert [at for at in range(9) if is_extra(at)] == [2, 6]
     assert [at for at in range(17) if not is_spare(at)] == [0, 8, 16]
-
-
-# --------------------------------------------------------------------------------------- where they look
-
-
-def test_a_trust_region_is_shaped_by_the_lengthscales(device):
-    incumbent = torch.full((2, 3), 0.5, dtype=torch.float64, device=device)
-    scales = torch.tensor([[1.0, 1.0, 1.0], [0.1, 0.2, 0.4]], dtype=torch.float64, device=device)
-    side = torch.tensor([0.4, 0.1], dtype=torch.float64, device=device)
-    region = trust_region(SMOOTH, incumbent, scales, side)
-    expected = [[0.4, 0.4, 0.4], [0.05, 0.1, 0.2]]
-    torch.testing.assert_close((region.upper - region.lower).tolist(), expected)
-    torch.testing.assert_close(0.5 * (region.upper + region.lower), incumbent)
-    scales[:, 0] = 1e9  # a column that does not matter
-    region = trust_region(SMOOTH, incumbent, scales, side)
-    assert float((region.upper - region.lower)[1, 0]) == pytest.approx(5.0 * 0.1)
-    middle = torch.full((1, 5), 0.5, dtype=torch.float64, device=device)
-    mixed = trust_region(MIXED, middle, torch.ones_like(middle), side[:1])
-    free = torch.tensor([not climbed for climbed in climbed_columns(MIXED)])
-    assert (((mixed.upper - mixed.lower)[0].cpu() == 1.0) == free).all()
-
-
-@pytest.mark.parametrize("space", [SMOOTH, MIXED, CONDITIONAL], ids=["smooth", "mixed", "conditional"])
-@pytest.mark.parametrize("foreign", [0, 5])
-@pytest.mark.parametrize("failures", [(), (3, 17)])
-@pytest.mark.parametrize("asked", [31, 34])
-def test_a_batch_of_studies_is_its_studies(space, foreign, failures, asked, device):
-    h = history(space, device, n=30, pending=0, foreign=foreign, failures=failures)
-    scales = torch.rand(3, space.dim, generator=generator(0), dtype=torch.float64).to(device) + 0.1
-    together = look_nearby(space, h, scales, asked)
-    assert together.first.shape == (3, int(space is SMOOTH), space.dim)
-    for i in range(3):
-        alone = look_nearby(space, one(h, i), scales[i : i + 1], asked)
-        for name in ("lower", "upper"):
-            a, b = (getattr(nearby.region, name) for nearby in (together, alone))
-            torch.testing.assert_close(a[i : i + 1], b)
-        torch.testing.assert_close(together.first[i : i + 1], alone.first, rtol=0, atol=1e-6)
-        torch.testing.assert_close(together.preference[i : i + 1], alone.preference, rtol=0, atol=0)
-
-
-def test_the_quadratic_is_believed_where_the_function_is_one(device):
-    """And not on noise, nor after it has failed."""
-    X = torch.rand(1, 30, 3, generator=generator(0), dtype=torch.float64).to(device)
-    active, scales = torch.ones_like(X, dtype=torch.bool), torch.ones(1, 3, dtype=X.dtype, device=device)
-
-    def nearby(y, at):
-        return look_nearby(
-            SMOOTH, History(X, active, y, X[:, :0], active[:, :0], (0,), 31, at), scales, 31, False
-        )
-
-    bowl = (X - 0.4).square().sum(-1)
-    found = nearby(bowl, places(30, 30))
-    reach = 0.25
-    incumbent = X[0, bowl.argmin()]
-    expected = (incumbent + (0.4 - incumbent).clamp(-reach, reach)).clamp(0, 1)
-    torch.testing.assert_close(found.first[0, 0], expected, rtol=0, atol=1e-4)
-    assert float(found.preference) > 1e200
-    noise = torch.randn(1, 30, generator=generator(3), dtype=X.dtype).to(device)
-    assert float(nearby(noise, places(30, 30)).preference) == -math.inf
-    X[:, -1] = incumbent + (incumbent - 0.4).sign() * 0.01  # the last one is worse than the best, and near
-    y = (X - 0.4).square().sum(-1)
-    for last, believed in ((6, True), (7, False)):  # the one after an odd number of others was a local one
-        at = torch.cat([torch.full((29,), -1), torch.tensor([last])])[None]
-        assert float(nearby(y, at).preference) == (1e300 if believed else -math.inf)
-
-
-def test_an_extra_proposal_is_the_quadratics_while_it_thrives(device):
-    """Else it is as free as any."""
-    X = torch.rand(1, 40, 3, generator=generator(0), dtype=torch.float64)
-    X = (0.4 + 0.9 ** torch.arange(40.0)[:, None] * (0.2 * (X - 0.5) + 0.1)).to(device)  # ever nearer to 0.4
-    y = 0.9 ** torch.arange(40.0, dtype=torch.float64)[None]
-    active, scales = torch.ones_like(X, dtype=torch.bool), torch.ones(1, 3, dtype=X.dtype, device=device)
-    for values, thrives in ((y, True), (y.flip(-1), False)):
-        h = History(X, active, values.to(device), X[:, :0], active[:, :0], (0,), 42, places(40, 0))
-        arms = Arms.after(X[0].cpu().numpy(), values[0].numpy(), h.at[0].numpy(), True)
-        extra = look_nearby(SMOOTH, h, scales, 42, False)
-        assert (extra.region.lower == 0.0).all() and (extra.region.upper == 1.0).all()
-        assert arms.quadratic_thrives == thrives
-        assert thrives or float(extra.preference) == -math.inf
-        local = look_nearby(SMOOTH, h, scales, 41, False)
-        assert not thrives or torch.equal(extra.preference, local.preference)
-
-
-# ---------------------------------------------------------------------------------------- what is proposed
-
-
-def loss(config):
-    return sum(
-        (j + 1) * ("abcpq".index(v) if isinstance(v, str) else 0.1 * v - 0.03) ** 2
-        for j, v in enumerate(config.values())
-    )
-
-
-@pytest.fixture
-def seen(monkeypatch):
-    """What the local arms said at each ask."""
-    seen = []
-    monkeypatch.setattr(
-        bayesopt.methods.gp, "look_nearby", lambda *a: seen.append(look_nearby(*a)) or seen[-1]
-    )
-    return seen
-
-
-@pytest.mark.parametrize("space", [SMOOTH, MIXED, CONDITIONAL], ids=["smooth", "mixed", "conditional"])
-def test_every_other_proposal_is_a_local_one(space, seen):
-    opt = Optimizer(space, seed=1)
-    kinds = []
-    for i in range(30):
-        seen.clear()
-        config = opt.ask()
-        spare = is_spare(i) and takes_quadratic(space)
-        assert bool(seen) == ((is_local(i) or spare) and i >= design_size(space))
-        for nearby in seen:
-            x = space.encode([config])[0][None]
-            kinds.append(bool(nearby.first.shape[1]) and bool(nearby.preference[0, 0] > 0))
-            if kinds[-1]:
-                torch.testing.assert_close(x, nearby.first, rtol=0, atol=1e-9)
-            else:  # the level of an integer reaches beyond the box in which its value is
-                torch.testing.assert_close(x, space.snap(nearby.region.clamp(x))[0], rtol=0, atol=1e-9)
-        opt.tell(config, loss(config))
-    assert len(kinds) >= 10 and any(kinds) == takes_quadratic(space) and not all(kinds)
-
-
-def test_the_quadratic_keeps_out_of_plateaus(seen):
-    """Where its point is nearer to a result than the objective resolves, somebody else has its turn."""
-    space = Space({name: Float(0.0, 1.0) for name in "ab"})
-    opt = Optimizer(space, seed=0)
-    spoke = []
-    for _ in range(60):
-        seen.clear()
-        config = opt.ask()
-        x = space.encode([config])[0]
-        if seen and bool((seen[0].preference > 0.0).any()):
-            X = space.encode([trial.config for trial in opt.trials])[0]
-            radius = resolution(X[None], torch.tensor([[trial.value for trial in opt.trials]]))
-            spoke.append(bool((x - seen[0].first[0]).abs().max() < 1e-9))
-            assert spoke[-1] == bool(torch.cdist(seen[0].first[0], X).min() >= radius)
-        opt.tell(config, sum((round(40.0 * value) / 40.0 - 0.3) ** 2 for value in config.values()))
-    assert any(spoke) and not all(spoke)
-
-
-def test_in_company_the_quadratic_speaks_once(seen):
-    """The local proposals of a batch, and those beside pending ones: the minimiser, then the region."""
-    opt = Optimizer(SMOOTH, seed=1)
-    while not seen or not (seen[-1].preference > 0).any():  # until the model is believed
-        for config in opt.ask(2):
-            opt.tell(config, loss(config))
-    opt.forget(opt.pending)
-    for q in (4, 1, 1, 2):
-        seen.clear()
-        configs = opt.ask(q)
-        local = [c for i, c in enumerate(configs, opt.state_dict()["asked"] - q) if is_local(i)]
-        for nearby in seen:
-            X = SMOOTH.encode(local)[0][None]
-            speaks = bool(nearby.preference[0, 0] > 0)
-            by_quadratic = (X - nearby.first).abs().amax(-1)[0] < 1e-9
-            assert by_quadratic.tolist() == [speaks, *[False] * (len(local) - 1)]
-            assert nearby.region.holds(X)[0, speaks:].all()
-            assert not speaks or q == 4
-
-
-def ellipsoid(d, seed):
-    """`(x - m)' Q diag(1 ... 100) Q' (x - m)`: smooth, ill-conditioned, not aligned with the coordinates."""
-    source = np.random.default_rng(seed)
-    Q = np.linalg.qr(source.standard_normal((d, d)))[0]
-    m = source.uniform(-0.6, 0.6, d)
-    scale = np.geomspace(1.0, 100.0, d)
-    return lambda config: float(scale @ (Q.T @ (np.array(list(config.values())) - m)) ** 2)
-
-
-def regret(method, trials, d, seeds):
-    """Of each study after so many evaluations of functions whose minimum is zero."""
-    studies = Replicates({f"x{j}": Float(-1.0, 1.0) for j in range(d)}, seeds, method=method)
-    functions = [ellipsoid(d, seed) for seed in seeds]
-    for _ in range(trials):
-        configs = studies.ask()
-        studies.tell(configs, [f(config) for f, config in zip(functions, configs, strict=True)])
-    return [best.value for best in studies.best]
-
-
-@pytest.mark.slow
-def test_the_last_digits_of_a_smooth_function_are_found():
-    seeds = [0, 1, 2]
-    auto, gp = (regret(method, 60, 5, seeds) for method in ("auto", "gp"))
-    assert np.median(auto) < 1e-8 < min(gp)
