@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bayesopt import Optimizer, Space
-from benchmarks.methods import METHODS, OURS, Method, chosen
+from benchmarks.methods import METHODS, Method, chosen
 from benchmarks.report import progress
 
 Config = Mapping[str, Any]
@@ -35,10 +35,10 @@ class Single:
 
 
 def build(name: str, space: Mapping[str, Any], seed: int, budget: int = 100) -> Peer:
-    """One study of a method; ours is the `Optimizer` itself."""
+    """One study of a method by its full name; ours is the `Optimizer`, a plain Gaussian process by itself."""
     method = chosen(name)
-    if name == OURS:
-        return Optimizer(space, seed=seed, method="gp")
+    if method.ours:
+        return Optimizer(space, seed=seed, **{"method": "gp", **method.settings})
     return Single(method.build(Space(space).to_dict(), seed, budget))
 
 

@@ -4,6 +4,9 @@ Every method starts from the same configurations and values, then asks, evaluate
 tells it, so the history grows as in a run. Asks are interleaved, one of each method in turn, so that
 whatever else the machine does hits all of them alike. The first ask of each method is told apart: it warms
 up the process, and ours its cache of fits to shorter histories, which a running study has.
+
+There `bayesopt` is the plain Gaussian process, one model and one acquisition. What the default adds follows
+from how its own proposals fared, so it is timed in runs of its own, after about a hundred evaluations.
 """
 
 import argparse
@@ -17,7 +20,7 @@ import numpy as np
 
 from benchmarks.methods import METHODS
 from benchmarks.peers import available, build
-from benchmarks.problems.functions import hartmann_bowl
+from benchmarks.problems.functions import hartmann_bowl, shifted
 from benchmarks.report import Report, Table, number, progress, spread
 
 DESCRIPTION = "time of one proposal beside BoTorch and Optuna's GPSampler"
@@ -43,6 +46,29 @@ CELLS: tuple[Cell, ...] = (
     Cell(1000, 20, 3, (5.0, 5.0)),
 )
 QUICK: tuple[Cell, ...] = (Cell(20, 6, 2),)
+
+#: Ours in runs: the default, and the plain Gaussian process.
+DEFAULT, PLAIN = "bayesopt:method=auto", "bayesopt"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Evaluations of a shifted function of d parameters, the last asks of which are timed; our limit, ms."""
+
+    function: str
+    d: int
+    evaluations: int = 110
+    timed: int = 20
+    limit: float | None = None
+
+
+RUNS: tuple[Run, ...] = (
+    Run("rosenbrock", 6, limit=60.0),
+    Run("rastrigin", 6, limit=60.0),
+    Run("rosenbrock", 20, limit=250.0),
+    Run("rastrigin", 20, limit=250.0),
+)
+QUICK_RUNS: tuple[Run, ...] = (Run("rosenbrock", 2, 12, 3),)
 
 
 def parse_cell(text: str) -> Cell:
@@ -86,6 +112,20 @@ def time_asks(cell: Cell, methods: Sequence[str], seed: int) -> dict[str, list[f
     return seconds
 
 
+def time_run(run: Run, methods: Sequence[str], seed: int) -> dict[str, list[float]]:
+    """Seconds of the last asks of each method, which have evaluated nothing but their own proposals."""
+    problem = shifted(run.function, run.d, np.random.default_rng(seed))
+    peers = {name: build(name, problem.space(), seed, run.evaluations) for name in methods}
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
+    for _ in range(run.evaluations):
+        for name, peer in peers.items():
+            start = time.perf_counter()
+            proposal = peer.ask()
+            seconds[name].append(time.perf_counter() - start)
+            peer.tell(proposal, problem(proposal))
+    return {name: values[-run.timed :] for name, values in seconds.items()}
+
+
 def run(args: argparse.Namespace) -> Report:
     methods = available(args.methods)
     cells = args.cells or (QUICK if args.quick else CELLS)
@@ -101,13 +141,18 @@ def run(args: argparse.Namespace) -> Report:
                 "seconds": {name: s[1:] for name, s in seconds.items()},
             }
         )
+    tables = [_table(cells, results, methods), _first_table(results, methods)]
+    runs = QUICK_RUNS if args.quick else RUNS
+    if PLAIN in methods and not args.cells:
+        in_runs = []
+        for each in runs:
+            progress(f"speed: a run on {each.function}, d = {each.d}")
+            seconds = time_run(each, [DEFAULT, *methods], args.seed)
+            in_runs.append({"function": each.function, "d": each.d, "seconds_in_run": seconds})
+        tables.append(_runs_table(runs, in_runs, methods))
+        results += in_runs
     settings = {"seed": args.seed, "threads": args.threads or "default"}
-    return Report(
-        "Time of one proposal",
-        [_table(cells, results, methods), _first_table(results, methods)],
-        results,
-        settings,
-    )
+    return Report("Time of one proposal", tables, results, settings)
 
 
 def _table(cells: Sequence[Cell], results: Sequence[dict[str, Any]], methods: Sequence[str]) -> Table:
@@ -127,6 +172,22 @@ def _first_table(results: Sequence[dict[str, Any]], methods: Sequence[str]) -> T
     rows = [[r["n"], r["d"], *(1e3 * r["first_seconds"][name] for name in methods)] for r in results]
     caption = "The first ask after the history has been told, nothing cached yet; not in the medians above."
     return Table(["n", "d", *(f"{name}, ms" for name in methods)], rows, caption)
+
+
+def _runs_table(runs: Sequence[Run], results: Sequence[dict[str, Any]], methods: Sequence[str]) -> Table:
+    peers = [name for name in methods if name != PLAIN]
+    header = ["function", "d", "default, ms", "plain, ms", *(f"{name}, ms" for name in peers)]
+    rows = []
+    for each, result in zip(runs, results, strict=True):
+        ours, *others = (spread(result["seconds_in_run"][name], 1e3) for name in (DEFAULT, PLAIN, *peers))
+        ours += f" (limit {number(each.limit)})" if each.limit else ""
+        rows.append([each.function, each.d, ours, *others])
+    first, last = runs[0].evaluations - runs[0].timed, runs[0].evaluations - 1
+    caption = (
+        f"Median (min-max) of the asks after {first} to {last} evaluations of a method's own proposals: our "
+        "default, local proposals and descents included, the plain Gaussian process, and the others."
+    )
+    return Table(header, rows, caption)
 
 
 def _ratio(cell: Cell, peer: str, seconds: dict[str, list[float]]) -> str:

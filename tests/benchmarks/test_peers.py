@@ -71,6 +71,12 @@ def test_methods_learn_from_foreign_configurations_and_their_own(name):
         peer.tell(config, config["a"] ** 2 + config["b"])
 
 
+def test_ours_is_the_plain_gaussian_process_unless_its_name_says_otherwise():
+    box = {"a": Float(-1.0, 1.0)}
+    plain, default = (peers.build(f"bayesopt{more}", box, 0) for more in ("", ":method=auto"))
+    assert (plain.state_dict()["method"], default.state_dict()["method"]) == ("gp", "auto")
+
+
 def test_missing_peers_are_skipped_with_the_command_that_installs_them(monkeypatch, capsys):
     monkeypatch.setattr("benchmarks.methods.find_spec", lambda _: None)
     assert peers.available(["bayesopt", "botorch", "random"]) == ["bayesopt", "random"]
