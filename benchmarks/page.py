@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import Table, can_draw, number
-from benchmarks.scores import Scores
+from benchmarks.scores import REFERENCE, Scores
 from benchmarks.statistics import Ranks, friedman, holm, nested_mean, paired_p
 from benchmarks.storage import Runs, load
 
@@ -153,10 +153,10 @@ def summary(scores: Scores, groups: dict[str, list[str]], baseline: str) -> Tabl
         *(f"minus {baseline} (95 %)", "better / worse / level"),
     ]
     caption = (
-        "Normalised log10 regret, mean over problems and seeds: 0 is what random search leaves after 100 "
-        "evaluations, -1 a tenth of it; smaller is better. Differences are paired by seed, at the end; the "
-        "interval resamples problems and seeds. Better and worse: problems on which a Wilcoxon signed-rank "
-        "test says so at 5 %, after Holm's correction for their number."
+        "Normalised log10 regret, mean over problems and seeds: 0 is what random search leaves after "
+        f"{min(REFERENCE, scores.evaluations)} evaluations, -1 a tenth of it; smaller is better. Differences "
+        "are paired by seed, at the end; the interval resamples problems and seeds. Better and worse: "
+        "problems on which a Wilcoxon signed-rank test says so at 5 %, after Holm's correction for their number."
     )
     return Table(header, rows, caption)
 
