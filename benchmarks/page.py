@@ -156,7 +156,8 @@ def summary(scores: Scores, groups: dict[str, list[str]], baseline: str) -> Tabl
         "Normalised log10 regret, mean over problems and seeds: 0 is what random search leaves after "
         f"{min(REFERENCE, scores.evaluations)} evaluations, -1 a tenth of it; smaller is better. Differences "
         "are paired by seed, at the end; the interval resamples problems and seeds. Better and worse: "
-        "problems on which a Wilcoxon signed-rank test says so at 5 %, after Holm's correction for their number."
+        "problems on which a Wilcoxon signed-rank test says so at 5 %, after Holm's correction for their "
+        "number."
     )
     return Table(header, rows, caption)
 
