@@ -12,15 +12,15 @@ from how its own proposals fared, so it is timed in runs of its own, after about
 import argparse
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from benchmarks.methods import METHODS
-from benchmarks.peers import available, build
-from benchmarks.problems.functions import hartmann_bowl, shifted
+from benchmarks.methods import METHODS, OURS
+from benchmarks.peers import Peer, available, build
+from benchmarks.problems.functions import Problem, hartmann_bowl, shifted
 from benchmarks.report import Report, Table, number, progress, spread
 
 DESCRIPTION = "time of one proposal beside BoTorch and Optuna's GPSampler"
@@ -48,7 +48,7 @@ CELLS: tuple[Cell, ...] = (
 QUICK: tuple[Cell, ...] = (Cell(20, 6, 2),)
 
 #: Ours in runs: the default, and the plain Gaussian process.
-DEFAULT, PLAIN = "bayesopt:method=auto", "bayesopt"
+DEFAULT, PLAIN = f"{OURS}:method=auto", OURS
 
 
 @dataclass(frozen=True)
@@ -102,28 +102,27 @@ def time_asks(cell: Cell, methods: Sequence[str], seed: int) -> dict[str, list[f
     for peer in peers.values():
         for config in history:
             peer.tell(config, problem(config))
-    seconds: dict[str, list[float]] = {name: [] for name in methods}
-    for _ in range(cell.asks + 1):
-        for name, peer in peers.items():
-            start = time.perf_counter()
-            proposal = peer.ask()
-            seconds[name].append(time.perf_counter() - start)
-            peer.tell(proposal, problem(proposal))
-    return seconds
+    return _seconds(peers, problem, cell.asks + 1)
 
 
 def time_run(run: Run, methods: Sequence[str], seed: int) -> dict[str, list[float]]:
     """Seconds of the last asks of each method, which have evaluated nothing but their own proposals."""
     problem = shifted(run.function, run.d, np.random.default_rng(seed))
     peers = {name: build(name, problem.space(), seed, run.evaluations) for name in methods}
-    seconds: dict[str, list[float]] = {name: [] for name in methods}
-    for _ in range(run.evaluations):
+    seconds = _seconds(peers, problem, run.evaluations)
+    return {name: values[-run.timed :] for name, values in seconds.items()}
+
+
+def _seconds(peers: Mapping[str, Peer], problem: Problem, asks: int) -> dict[str, list[float]]:
+    """Of each ask of peers that are told what their own proposals are worth, one of each in turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in peers}
+    for _ in range(asks):
         for name, peer in peers.items():
             start = time.perf_counter()
             proposal = peer.ask()
             seconds[name].append(time.perf_counter() - start)
             peer.tell(proposal, problem(proposal))
-    return {name: values[-run.timed :] for name, values in seconds.items()}
+    return seconds
 
 
 def run(args: argparse.Namespace) -> Report:

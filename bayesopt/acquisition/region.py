@@ -68,10 +68,6 @@ class Nearby:
         """The first choice, then the points `(b, m, d)` with their values `(b, m)`."""
         return torch.cat([self.first, points], 1), torch.cat([self.preference, value], 1)
 
-    def where(self, allowed: Tensor) -> "Nearby":
-        """Of the first choices only those allowed, `(b, k)`."""
-        return replace(self, preference=self.preference.masked_fill(~allowed, -torch.inf))
-
     def without_first(self) -> "Nearby":
         """Only the region."""
         return replace(self, first=self.first[:, :0], preference=self.preference[:, :0])

@@ -87,7 +87,7 @@ def consult(space: Space, history: History, at: int, alone: bool = True) -> Advi
         Arms.after(X_i, y_i, asked, quadratic, among, alone)
         for (X_i, y_i, asked), among in zip(told, differences, strict=True)
     ]
-    make = put(torch.tensor([is_local(at) or arm.make(at) for arm in arms]), X.device)
+    make = put(torch.tensor([arm.make(at) for arm in arms]), X.device)
     if not quadratic or not is_determined(history.succeeded.shape[1], space.dim):
         return Advice(arms, make, X[:, :0], y[:, :0])
     descending = {
