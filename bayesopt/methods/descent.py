@@ -18,7 +18,7 @@ differences are there, and how far along its step has been searched, is read off
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,13 @@ class Leader(IntEnum):
 
     QUADRATIC = 0
     PROCESS = 1
+
+
+class Move(NamedTuple):
+    """A point `(d,)` to be evaluated, and what it is, in the words of `bayesopt.explanation.ARMS`."""
+
+    point: Array
+    arm: str
 
 
 @dataclass(frozen=True)
@@ -117,9 +124,10 @@ class _Known:
     mine: Array
     later: Array
 
-    def beside(self, direction: Array) -> Array | None:
-        """A point for a difference of the base in much that direction."""
-        return beside(self.X[self.base], direction, width_of(self.y), self.X)
+    def beside(self, direction: Array) -> Move | None:
+        """For a difference of the base in much that direction."""
+        point = beside(self.X[self.base], direction, width_of(self.y), self.X)
+        return None if point is None else Move(point, "finite difference")
 
     def quadratic(self) -> Curvature:
         """The one at the base."""
@@ -132,7 +140,7 @@ class _Known:
 
 
 @np.errstate(all="ignore")  # the largest floats are an infinity apart
-def descend(X: Array, y: Array, differences: Differences, course: Course = Course()) -> Array | None:
+def descend(X: Array, y: Array, differences: Differences, course: Course = Course()) -> Move | None:
     """The next difference, or the next point along the step from the best base; None for nothing to do.
 
     Args:
@@ -157,7 +165,7 @@ def descend(X: Array, y: Array, differences: Differences, course: Course = Cours
     return _by_quadratic(known) if found is None else found
 
 
-def _by_quadratic(known: _Known) -> Array | None:
+def _by_quadratic(known: _Known) -> Move | None:
     """A difference, or a point along the quadratic's step."""
     x, later = known.X[known.base], known.later
     try:
@@ -172,10 +180,10 @@ def _by_quadratic(known: _Known) -> Array | None:
     if not slope < 0.0:
         return None
     share = _share(tried, slope, known.y[later] - known.y[known.base])
-    return None if share < _SHORTEST else np.clip(x + share * step, 0.0, 1.0)
+    return None if share < _SHORTEST else Move(np.clip(x + share * step, 0.0, 1.0), "quasi-Newton step")
 
 
-def _by_process(known: _Known, reach: float) -> Array | None:
+def _by_process(known: _Known, reach: float) -> Move | None:
     """A difference where the process knows the gradient least, or its minimiser within `reach`.
 
     Its axes are those of the curvature. What is near and the sides of the box are in proportion to the root
@@ -209,7 +217,8 @@ def _by_process(known: _Known, reach: float) -> Array | None:
     side = reach * np.clip(shape, *_ASPECT) / lengths
     v = minimize_alone(inside, origin, -side, side, _CLIMB, (level, lengths * slope))
     found = np.clip(x + axes @ (lengths * v), 0.0, 1.0)
-    return found if np.abs(known.X - found).max(1).min() > SAME else known.beside(unknown)
+    is_new = np.abs(known.X - found).max(1).min() > SAME
+    return Move(found, "gradient-enhanced step") if is_new else known.beside(unknown)
 
 
 def _around(known: _Known, axes: Array, shape: Array) -> Observations:

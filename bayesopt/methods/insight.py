@@ -75,8 +75,8 @@ def arm_of(
 ) -> str:
     """Which arm of `propose_gp` has made the next proposal x `(d,)` of a single study.
 
-    "acquisition", "trust region", "quadratic", "descent"; "exploration" and "confidence bound" beside
-    pending ones, "draw" by Thompson sampling; "again" whichever it was, where x was told.
+    "acquisition", "trust region", "quadratic" or a `methods.descent.Move`; "exploration" and "confidence
+    bound" beside pending ones, "draw" by Thompson sampling; "again" whichever it was, where x was told.
     """
     if bool(is_taken(x[None, None], history.X)):
         return "again"

@@ -98,14 +98,15 @@ def consult(space: Space, history: History, at: int, alone: bool = True) -> Advi
     speakers = [i for i, arm in enumerate(arms) if arm.speak(at) and i not in descending]
     good = take(X, history.succeeded), take(y, history.succeeded)
     point, believed = _by_quadratic(arms, speakers, *good, history.X_pending)
+    names = ["quadratic"] * len(arms)
     for i, among in descending.items():
         X_i, y_i, _ = told[i]
-        found = descend(X_i, y_i, among, arms[i].course)
-        if found is not None:
-            point[i], believed[i] = put(torch.from_numpy(found), X.device), True
+        move = descend(X_i, y_i, among, arms[i].course)
+        if move is not None:
+            point[i], believed[i] = put(torch.from_numpy(move.point), X.device), True
+            names[i] = move.arm
     preference = y.new_full((len(arms), 1), _FIRST).masked_fill(~believed.unsqueeze(1), -torch.inf)
-    names = tuple("descent" if i in descending else "quadratic" for i in range(len(arms)))
-    return Advice(arms, make, space.snap(point.unsqueeze(1))[0], preference, names)
+    return Advice(arms, make, space.snap(point.unsqueeze(1))[0], preference, tuple(names))
 
 
 @dataclass(frozen=True, eq=False)

@@ -122,7 +122,7 @@ def test_descents_are_for_continuous_columns():
         h = history(space, n=21, pending=0)
         h = replace(h, y=h.y.sort(-1).values)  # the first is the best
         found = look(space, h, torch.ones(3, 2, dtype=torch.float64), 21)
-        assert (found.arms == ("descent",) * 3) is expected
+        assert (found.arms == ("finite difference",) * 3) is expected
 
 
 # ---------------------------------------------------------------------------------------- what is proposed
