@@ -4,7 +4,7 @@ Where outcomes are exact, an evaluation right beside a point tells the slope the
 (`differences`). A model is fitted to the outcomes and slopes at the best point and before it, and its
 minimiser is the next point: a quasi-Newton method (Nocedal & Wright, 2006, chapters 6 and 8) that does not
 wait for whole gradients. Of a new best point the slope is evaluated in one direction, that of which the model
-knows least, and in one more after each step that failed: an inexact gradient does as long as the step it
+knows least, and in all others after a step that failed: an inexact gradient does as long as the step it
 leads to succeeds (Carter, 1991, "On the global convergence of trust region algorithms using inexact gradient
 information").
 
@@ -16,7 +16,7 @@ It keeps nothing. A base is a point that is not a difference, and the best one i
 differences are there, and how far along its step has been searched, is read off the history.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -79,20 +79,23 @@ class Move(NamedTuple):
 class Course:
     """How the steps of a descent fared that were told, in their order.
 
-    The quadratic leads until there were as many steps as a Hessian has entries, before which it cannot know
-    it. Then the process leads every eighth step; and three of four while its last steps gained several times
-    what the quadratic's did. The quadratic is the default, for what it learns of the curvature pays later.
+    The quadratic leads until there were twice as many evaluations, differences too, as a Hessian has entries,
+    before which it cannot know it. Then the process leads every eighth step; and three of four while its last
+    steps gained several times what the quadratic's did. The quadratic is the default, for what it learns of
+    the curvature pays later.
 
-    steps: their number; gains: of the last steps of either model; reach: half the side of the process's box.
+    steps, differences: how many were told; gains: of the last steps of either model; reach: half the side of
+    the process's box.
     """
 
     steps: int = 0
+    differences: int = 0
     gains: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
     reach: float = _REACH
 
     def leader(self, d: int) -> Leader:
         """Of the next step, in d dimensions."""
-        if self.steps < d * (d + 1) // 2 or self.steps % _KEPT == 0:
+        if self.steps + self.differences < d * (d + 1) or self.steps % _KEPT == 0:
             return Leader.QUADRATIC
         quadratic, process = map(sum, self.gains)
         leads = self.steps % _TRIED == 2 or process > _FACTOR * quadratic
@@ -105,7 +108,11 @@ class Course:
         if leader is Leader.PROCESS:
             grown = min(_REACH_GROWTH * reach, _MOST_REACH)
             reach = grown if gain > 0.0 else max(_REACH_SHRINKAGE * reach, _LEAST_REACH)
-        return Course(self.steps + 1, (gains[0], gains[1]), reach)
+        return replace(self, steps=self.steps + 1, gains=(gains[0], gains[1]), reach=reach)
+
+    def after_difference(self) -> "Course":
+        """Once the next difference was told."""
+        return replace(self, differences=self.differences + 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +142,7 @@ class _Known:
 
     @property
     def needs_slope(self) -> bool:
-        """Whether another one is due: of a new base, or after a step that failed."""
+        """Whether the process is due another one: of a new base, or after a step that failed."""
         return not len(self.mine) or (len(self.mine) < self.X.shape[1] and len(self.later) > 0)
 
 
@@ -175,7 +182,8 @@ def _by_quadratic(known: _Known) -> Move | None:
         tried = _shares(step, known.X[later] - x)
     except np.linalg.LinAlgError:
         return None  # the differences vanish, or overflow
-    if not len(known.mine) or (len(known.mine) < len(x) and (slope >= 0.0 or tried.any())):
+    count = len(known.mine)
+    if count < len(x) and (count != 1 or slope >= 0.0 or tried.any()):  # one, or all of them
         return known.beside(model.unknown)
     if not slope < 0.0:
         return None

@@ -62,6 +62,8 @@ def led(f, X, evaluations):
             leaders.append(course.leader(d))
             assert leaders[-1] is Leader.PROCESS or move.arm == "quasi-Newton step"
             course = course.after(max(min(y) - value, 0.0), d)
+        else:
+            course = course.after_difference()
         y.append(value)
     return np.array(X), np.array(y), leaders
 
@@ -92,7 +94,7 @@ def test_first_a_difference_then_a_step(rounded, width):
     np.testing.assert_allclose(abs(x - X[-1]).max(), width, rtol=1e-6)
 
 
-def test_a_step_that_failed_makes_for_another_difference_and_then_is_shortened():
+def test_a_step_that_failed_makes_for_all_differences_and_then_is_shortened():
     """In all other directions; then along its line, to between a tenth and a half, until nothing is left."""
     f, *_ = ellipsoid(3, 10.0)
     X, y = start(3), np.array([f(x) for x in start(3)])
@@ -100,13 +102,14 @@ def test_a_step_that_failed_makes_for_another_difference_and_then_is_shortened()
     while (x := proposal(X, y)) is not None:
         of = Differences.among(np.concatenate([X, [x]])).of[-1]
         assert of in (-1, base)
-        fails = 2.0 * y[:10].max() if len(places) != 8 else math.nan
+        fails = 2.0 * y[:10].max() if len(places) != 5 else math.nan
         places.append("step" if of < 0 else "difference")
         X, y = np.concatenate([X, [x]]), np.append(y, f(x) if of == base else fails)
-    assert places[:6] == 3 * ["difference", "step"] and set(places[6:]) == {"step"} and len(places) >= 9
+    assert places[:4] == ["difference", "step", "difference", "difference"]
+    assert set(places[4:]) == {"step"} and len(places) >= 7
     differences = X[Differences.among(X).of == base] - X[base]
     assert np.linalg.matrix_rank(differences / WIDTHS[0], 1e-3) == 3
-    steps = X[15:] - X[base]
+    steps = X[14:] - X[base]
     lengths = np.linalg.norm(steps, axis=1)
     assert (lengths[1:] <= 0.5001 * lengths[:-1]).all() and (lengths[1:] >= 0.0999 * lengths[:-1]).all()
     np.testing.assert_allclose(steps / lengths[:, None], np.tile(steps[0] / lengths[0], (len(steps), 1)))
@@ -115,9 +118,9 @@ def test_a_step_that_failed_makes_for_another_difference_and_then_is_shortened()
 def test_differences_in_much_the_same_direction_are_different_points():
     """What an ill-conditioned model knows least of may be nearly one direction again and again."""
     f, *_ = ellipsoid(10, 1e8)
-    X, _ = descent(f, start(10, 66), 200)
+    X, y = descent(f, start(10, 66), 200)
     of = Differences.among(X).of
-    assert len(X) == 266 and max(np.bincount(of[of >= 0])) > 3
+    assert y.min() < 1e-8 and max(np.bincount(of[of >= 0])) > 3
     for i in np.flatnonzero(of >= 0):
         assert abs(X[:i] - X[i]).max(1).min() > SAME
 
@@ -129,8 +132,8 @@ def test_a_linear_function_leads_to_its_corner():
 
 @pytest.mark.parametrize("condition", [1.0, 1e2, 1e4, 1e6])
 def test_an_ellipsoid_is_solved_to_the_last_digits(condition):
-    _, y = descent(ellipsoid(5, condition)[0], start(5), 90)
-    assert y.min() < 1e-8 * condition**0.5
+    _, y = descent(ellipsoid(5, condition)[0], start(5), 60)
+    assert y.min() < 1e-12 * condition**0.5
 
 
 @pytest.mark.parametrize(("d", "evaluations"), [(2, 80), (4, 200)])
@@ -145,10 +148,10 @@ def test_a_bent_valley_is_followed_to_its_end(d, evaluations):
 @pytest.mark.parametrize(("gain", "share"), [(5.0, 3 / 4), (2.0, 1 / 8)])
 def test_the_quadratic_leads_first_and_then_the_process_if_it_gains_far_more(gain, share):
     course, leaders = Course(), []
-    for _ in range(70):
+    for _ in range(80):
         leaders.append(course.leader(3))
         course = course.after(gain if leaders[-1] is Leader.PROCESS else 1.0, 3)
-    assert set(leaders[:6]) == set(leaders[8::4]) == {Leader.QUADRATIC} and leaders[10] is Leader.PROCESS
+    assert set(leaders[:12]) == set(leaders[12::4]) == {Leader.QUADRATIC} and leaders[18] is Leader.PROCESS
     assert leaders[-32:].count(Leader.PROCESS) == 32 * share
     while course.leader(3) is Leader.QUADRATIC:
         course = course.after(1.0, 3)
@@ -170,8 +173,8 @@ def test_the_process_sees_the_bend_of_a_valley(seed):
 
 
 def test_two_models_solve_an_ellipsoid_too():
-    _, y, leaders = led(ellipsoid(5, 1e4)[0], start(5), 90)
-    assert y.min() < 1e-8 and Leader.PROCESS in leaders
+    _, y, leaders = led(ellipsoid(5, 1e8)[0], start(5), 90)
+    assert y.min() < 1e-12 and Leader.PROCESS in leaders
 
 
 def test_the_process_turns_back_at_the_bounds():
