@@ -5,7 +5,9 @@ come from one regression, and as a quasi-Newton method does (Nocedal & Wright, 2
 the curvature what was believed before, as far as nothing tells otherwise.
 """
 
+from dataclasses import dataclass, field
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,19 +55,70 @@ def follow(X: Array, y: Array, bases: Array, told: dict[int, Array], base: int) 
     once begun stays.
     """
     before = sorted((k for k in told if k != base), key=lambda k: -y[k])[-_BASES:]
-    first = before[0] if before else base
-    gradient = np.linalg.lstsq(X[told[first]] - X[first], y[told[first]] - y[first], rcond=None)[0]
-    H = np.eye(X.shape[1]) * (np.linalg.norm(gradient) / _FIRST_STEP)
-    model: Curvature
-    for k in [*before, base]:
-        until = told[k].max() if k in told else len(y)
-        places = {b: i[i <= until] for b, i in told.items()}
-        slopes = {b: Slopes(X[b] - X[k], X[i] - X[b], y[i] - y[b]) for b, i in places.items() if len(i)}
-        own, others = slopes.pop(k, None), bases[bases < until]
+    known = _Told(X, y, bases, told)
+    H = _followed(_Line.of(known, before)) if before else known.isotropic(base)
+    return known.seen_from(base, H)
+
+
+@dataclass(frozen=True, eq=False)
+class _Told:
+    """What `follow` is told."""
+
+    X: Array
+    y: Array
+    bases: Array
+    told: dict[int, Array]
+
+    def isotropic(self, base: int) -> Array:
+        """The Hessian whose first step from there is not too long."""
+        changes, outcomes = (t[self.told[base]] - t[base] for t in (self.X, self.y))
+        gradient = np.linalg.lstsq(changes, outcomes, rcond=None)[0]
+        return np.eye(self.X.shape[1]) * (np.linalg.norm(gradient) / _FIRST_STEP)
+
+    def seen_from(self, base: int, H: Array) -> Curvature:
+        """The quadratic at a base when its last difference was told, after H was known."""
+        X, y = self.X, self.y
+        until = self.told[base].max() if base in self.told else len(y)
+        places = {b: i[i <= until] for b, i in self.told.items()}
+        slopes = {b: Slopes(X[b] - X[base], X[i] - X[b], y[i] - y[b]) for b, i in places.items() if len(i)}
+        own, others = slopes.pop(base, None), self.bases[self.bases < until]
+        model: Curvature
         for _ in range(_PASSES):
-            model = fitted(H, own, list(slopes.values()), X[others] - X[k], y[others] - y[k])
+            model = fitted(H, own, list(slopes.values()), X[others] - X[base], y[others] - y[base])
             H = model.H
-    return model
+        return model
+
+
+@dataclass(frozen=True)
+class _Line:
+    """Bases with differences, one after the other, that the curvature is followed along.
+
+    While differences of the next base are told, nothing of it changes. Equal if the same was told until then.
+    """
+
+    bases: tuple[int, ...]
+    digest: bytes
+    known: _Told = field(compare=False)
+
+    @classmethod
+    def of(cls, known: _Told, bases: list[int]) -> "_Line":
+        """A line among what is known."""
+        until = 1 + max(int(known.told[k].max()) for k in bases)
+        of = np.full(len(known.y), -1)
+        of[known.bases] = -2
+        for base, places in known.told.items():
+            of[places] = base
+        parts = (np.ascontiguousarray(t[:until]).tobytes() for t in (known.X, known.y, of))
+        return cls(tuple(bases), blake2b(b"".join(parts)).digest(), known)
+
+
+@lru_cache(maxsize=64)
+def _followed(line: _Line) -> Array:
+    """The Hessian as it is known at the end of the line."""
+    H = line.known.isotropic(line.bases[0])
+    for base in line.bases:
+        H = line.known.seen_from(base, H).H
+    return H
 
 
 def fitted(H: Array, own: Slopes | None, others: list[Slopes], V: Array, excess: Array) -> Curvature:

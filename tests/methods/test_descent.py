@@ -9,6 +9,7 @@ from bayesopt import Float, Optimizer, Space
 from bayesopt.acquisition.distinct import SAME
 from bayesopt.methods.descent import Course, Leader, descend
 from bayesopt.methods.differences import WIDTHS, Differences
+from bayesopt.surrogates import curvature
 
 
 def proposal(X, y):
@@ -140,6 +141,17 @@ def test_an_ellipsoid_is_solved_to_the_last_digits(condition):
 def test_a_bent_valley_is_followed_to_its_end(d, evaluations):
     _, y = descent(rosenbrock, start(d), evaluations)
     assert y.min() < 1e-8
+
+
+def test_what_is_known_of_the_curvature_is_kept_and_changes_nothing(monkeypatch):
+    """While one slope after the other is told of a base, only that base is looked at anew."""
+    f = ellipsoid(5, 1e4)[0]
+    curvature._followed.cache_clear()
+    X, _ = descent(f, start(5), 60)
+    info = curvature._followed.cache_info()
+    assert info.hits > 5 and info.misses > 5
+    monkeypatch.setattr(curvature, "_followed", curvature._followed.__wrapped__)
+    np.testing.assert_array_equal(descent(f, start(5), 60)[0], X)
 
 
 # ---------------------------------------------------------------------------------------------- two models
