@@ -62,7 +62,7 @@ def follow(X: Array, y: Array, bases: Array, told: dict[int, Array], base: int) 
 
 @dataclass(frozen=True, eq=False)
 class _Told:
-    """What `follow` is told."""
+    """Points and outcomes, the bases among them, and the differences told of each; see `follow`."""
 
     X: Array
     y: Array
