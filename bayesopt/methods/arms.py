@@ -228,10 +228,10 @@ class Arms:
     def record_descent(self, gain: float, is_difference: bool, known: int, d: int) -> None:
         """A difference or a step was told when `known` results had been, better by `gain` than all before."""
         improved = gain > 0.0
-        self.fell |= improved and not is_difference
         if is_difference:
             self.course = self.course.after_difference()
         else:
+            self.fell |= improved
             self.stuck = 0 if improved else self.stuck + 1
             self.course = self.course.after(gain if improved else 0.0, d)
         if self.stuck == _PATIENCE:
