@@ -46,8 +46,9 @@ _TRIED, _KEPT, _GAINS, _FACTOR = 8, 4, 4, 4.0
 _REACH, _MOST_REACH, _LEAST_REACH = 0.3, 0.5, 1e-6
 _REACH_GROWTH, _REACH_SHRINKAGE = 2.0, 0.4
 
-#: Bases that the process is fitted to, per dimension: the nearest.
-_AROUND = 5
+#: Bases that the process is fitted to, per dimension: the nearest. Their outcomes and slopes, at most: a fit
+#: takes the cube of it.
+_AROUND, _MOST_ROWS = 5, 200
 
 #: Its noise, relative to how far an outcome is above the best: what is not as smooth as it has it.
 _UNSMOOTH = 1e-5
@@ -234,6 +235,8 @@ def _around(known: _Known, axes: Array, shape: Array) -> Observations:
     X, y, base, d = known.X, known.y, known.base, len(axes)
     far = np.linalg.norm((X[known.bases] - X[base]) @ axes / shape, axis=1)
     near = known.bases[far.argsort(kind="stable")][: _AROUND * d]
+    rows = np.cumsum([1 + len(known.told.get(int(k), ())) for k in near])
+    near = near[rows <= _MOST_ROWS]
     of = np.concatenate([np.full(len(known.told.get(int(k), ())), k, dtype=int) for k in near])
     at = np.concatenate([known.told[int(k)] for k in near if int(k) in known.told] or [of])
     change = X[at] - X[of]

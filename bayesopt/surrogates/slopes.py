@@ -9,6 +9,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from bayesopt.bfgs import Options, minimize_alone
@@ -40,12 +41,15 @@ class Observations(NamedTuple):
 
 
 class _Gram(NamedTuple):
-    """Scaled places A and directions B `(m, d)`; k, P of `b_i'(a_i - a_j)` and M `(m, m)`: `K = k M`."""
+    """Scaled places A and directions B `(m, d)`; of pairs `(m, m)` k, Q and M, the covariance being `k M`.
+
+    `Q_ij = b_i'(a_i - a_j)`, less 1 where i is a value; `M = Q Q' + B B'`, the first product by elements.
+    """
 
     A: Array
     B: Array
     k: Array
-    P: Array
+    Q: Array
     M: Array
 
 
@@ -85,23 +89,23 @@ class SlopesGP:
         The level and the output scale are the most likely ones (R. & W., eq. 5.9 for the gradient).
         """
         gram = self._gram(t)
-        A, B, k, P, M = gram
+        A, B, k, Q, M = gram
         try:
             L = np.linalg.cholesky(self._covariance(gram))
         except np.linalg.LinAlgError:
             return _NONE, np.zeros_like(t)
-        n, root = len(L), np.linalg.inv(L)
-        inverse = root.T @ root
+        n, inverse = len(L), torch.cholesky_inverse(torch.from_numpy(L)).numpy()
         level, weights = self._solved(inverse)
         scale = float((self._told.outcomes - level * self._value) @ weights) / n
         if not 0.0 < scale < math.inf:
             return _NONE, np.zeros_like(t)
         loss = 0.5 * n * math.log(scale) + float(np.log(L.diagonal()).sum()) + 0.5 * float(t @ t) / _SPREAD**2
         W = 0.5 * (inverse - np.outer(weights, weights) / scale)
-        by_k, by_P, by_B = W * k * M, W * k * (P.T - self._value), W * k
+        W *= k
+        by_k, by_Q = W * M, W * Q.T
         g = 2.0 * ((A * A * by_k.sum(1)[:, None]).sum(0) - (A * (by_k @ A)).sum(0))
-        g -= 4.0 * ((B * A * by_P.sum(1)[:, None]).sum(0) - (B * (by_P @ A)).sum(0))
-        g -= 2.0 * (B * (by_B @ B)).sum(0) + 2.0 * _JITTER * (W.diagonal()[:, None] * B * B).sum(0)
+        g -= 4.0 * ((B * A * by_Q.sum(1)[:, None]).sum(0) - (B * (by_Q @ A)).sum(0))
+        g -= 2.0 * (B * (W @ B)).sum(0) + 2.0 * _JITTER * (W.diagonal()[:, None] * B * B).sum(0)
         return loss, g + t / _SPREAD**2
 
     def mean(self, x: Array) -> tuple[float, Array]:
@@ -124,12 +128,11 @@ class SlopesGP:
 
     def _gram(self, t: Array) -> _Gram:
         scales = np.exp(t)
-        A, B, value = self._told.places / scales, self._told.directions / scales, self._value
+        A, B = self._told.places / scales, self._told.directions / scales
         size = (A * A).sum(1)
         k = np.exp(-0.5 * np.maximum(size[:, None] + size - 2.0 * A @ A.T, 0.0))
-        P = (B * A).sum(1)[:, None] - B @ A.T
-        M = np.outer(value, value) - P * value - P.T * value[:, None] + B @ B.T + P * P.T
-        return _Gram(A, B, k, P, M)
+        Q = ((B * A).sum(1) - self._value)[:, None] - B @ A.T
+        return _Gram(A, B, k, Q, Q * Q.T + B @ B.T)
 
     def _covariance(self, gram: _Gram) -> Array:
         K = gram.k * gram.M

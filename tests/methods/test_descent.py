@@ -7,6 +7,7 @@ import pytest
 
 from bayesopt import Float, Optimizer, Space
 from bayesopt.acquisition.distinct import SAME
+from bayesopt.methods import descent as descent_module
 from bayesopt.methods.descent import Course, Leader, descend
 from bayesopt.methods.differences import WIDTHS, Differences
 from bayesopt.surrogates import curvature
@@ -193,6 +194,28 @@ def test_the_process_turns_back_at_the_bounds():
     """A bent valley whose lowest point inside is on a face."""
     X, y, leaders = led(lambda x: rosenbrock(0.6 * x), start(3), 60)
     assert Leader.PROCESS in leaders and X[y.argmin()].max() == 1.0
+
+
+def test_the_process_is_fitted_to_what_is_near_however_many_slopes_there_are(monkeypatch):
+    """All of the best one's, and a limit: a fit takes the cube of it."""
+    told = []
+
+    class Told(descent_module.SlopesGP):
+        def __init__(self, observations, starts):
+            told.append(observations)
+            super().__init__(observations, starts)
+
+    monkeypatch.setattr(descent_module, "SlopesGP", Told)
+    source, d = np.random.default_rng(0), 12
+    bases = source.random((40, d))
+    X = np.concatenate([np.concatenate([[x], x + WIDTHS[0] * np.eye(d)]) for x in bases])
+    y = np.array([rosenbrock(x) for x in X])
+    descend(X, y, Differences.among(X), Course(steps=2, differences=400, gains=((0.0,), (1.0,))))
+    (observations,) = told
+    is_slope = observations.directions.any(1)
+    assert 200 - d - 1 < len(is_slope) <= 200 and is_slope.sum() == d * (~is_slope).sum()
+    assert (np.linalg.norm(observations.places[is_slope], axis=1) < 1e-6).sum() == d
+    assert (observations.places[~is_slope] == 0.0).all(1).sum() == 1
 
 
 # -------------------------------------------------------------------------------------------------- ends
