@@ -39,7 +39,7 @@ from bayesopt.surrogates.feasibility import fit_feasibility
 from bayesopt.surrogates.gp import GaussianProcess
 from bayesopt.surrogates.model import LARGEST_FIT, Model
 from bayesopt.surrogates.outcomes import half_rank
-from bayesopt.surrogates.prefixes import NO_CACHE, Cache, fit_surrogate
+from bayesopt.surrogates.prefixes import NO_CACHE, Cache, fit_surrogate, warm_start
 
 #: How more than one proposal at a time is chosen, `Optimizer(batch=...)`.
 BATCHES = ("auto", "qlogei", "ucb_pe", "thompson")
@@ -61,6 +61,9 @@ LARGEST_GREEDY = 128
 #: UCB-PE only explores with every fourth proposal; fewer standard deviations make up the bound of the others
 #: in a vast space, of so many numbers that most of it can never be explored.
 EXPLORATION, VAST, BETA_IN_VAST = 4, 10, 1.2
+
+#: Results from which the fits are kept up while proposals do without any.
+KEPT_UP = 256
 
 #: Largest batch that is climbed jointly at the end.
 JOINT = 16
@@ -99,8 +102,7 @@ def learn(model: Model, history: History, cache: Cache = NO_CACHE) -> Learnt:
     """
     F = model.embedding(history.X, history.active)
     X, y, F_known = (take(t, history.succeeded) for t in (history.X, history.y, F))
-    std = None if history.std is None else take(history.std, history.succeeded)
-    outcomes = fit_surrogate(model, F_known, y, cache, std)
+    outcomes = fit_surrogate(model, F_known, y, cache, _std(history))
     gp, feasibility = outcomes, None
     if history.failed.shape[1]:
         feasibility = _feasibility(*fit_feasibility(model, F, ~torch.isfinite(history.home.y), cache))
@@ -137,6 +139,7 @@ def propose_gp(
     near = Local.of(model, history, q) if local else None
     chosen = None if near is None or rule != "alone" else near.chosen(history)
     if chosen is not None:
+        _keep_up(model, history, cache)
         return chosen
     learnt = learn(model, history, cache) if learnt is None else learnt
     known = situate(learnt, history, q, near)
@@ -151,6 +154,21 @@ def propose_gp(
         return _explore(known, gp, best, history, q, effort, local)
     contenders = _contenders(learnt.outcomes) if acquisition.is_noisy else gp.X[:, :0]
     return _improve(known, gp, best, contenders, history, q, acquisition, effort)
+
+
+def _keep_up(model: Model, history: History, cache: Cache) -> None:
+    """Fit what the next fit starts from, else the first one after hundreds of proposals takes seconds.
+
+    A short history is fitted soon enough.
+    """
+    if history.succeeded.shape[1] > KEPT_UP:
+        F = take(model.embedding(history.X, history.active), history.succeeded)
+        warm_start(model, F, take(history.y, history.succeeded), cache, _std(history))
+
+
+def _std(history: History) -> Tensor | None:
+    """What was told of the noise of the successes `(b, n)`."""
+    return None if history.std is None else take(history.std, history.succeeded)
 
 
 def situate(learnt: Learnt, history: History, q: int, local: Local | None = None) -> Situation:

@@ -76,18 +76,7 @@ def fit_surrogate(
         cache: of the optima at prefix lengths.
         std: known standard deviations of the outcomes `(b, n)`, nan where not known; None for all unknown.
     """
-    warm: Optimum | None = None
-    n = F.shape[1]
-    missing = []
-    for length, cold in reversed(list(rungs(n, model.largest))):
-        warm = cache.get("outcomes", length)
-        if warm is not None:
-            break
-        missing.append((length, cold))
-    for length, cold in reversed(missing):
-        told = None if std is None else std[:, :length]
-        warm = _fit_prefix(model, F[:, :length], y[:, :length], told, warm, cold)
-        cache.put("outcomes", length, warm)
+    n, warm = F.shape[1], warm_start(model, F, y, cache, std)
     z, variance = half_rank(y), _variance(y, std)
     if n > min(LARGEST_FIT, model.largest) and warm is not None:
         if n > model.largest:
@@ -99,6 +88,22 @@ def fit_surrogate(
     if (n, False) in rungs(n + 1, model.largest):  # a later ask starts from it
         cache.put("outcomes", n, optimum)
     return GaussianProcess.of(model.kernel, optimum.theta, F, z, variance)
+
+
+def warm_start(model: Model, F: Tensor, y: Tensor, cache: Cache, std: Tensor | None = None) -> Optimum | None:
+    """The fit to the longest prefix of `fit_surrogate` that is shorter than the history; None without one."""
+    warm: Optimum | None = None
+    missing = []
+    for length, cold in reversed(list(rungs(F.shape[1], model.largest))):
+        warm = cache.get("outcomes", length)
+        if warm is not None:
+            break
+        missing.append((length, cold))
+    for length, cold in reversed(missing):
+        told = None if std is None else std[:, :length]
+        warm = _fit_prefix(model, F[:, :length], y[:, :length], told, warm, cold)
+        cache.put("outcomes", length, warm)
+    return warm
 
 
 def _variance(y: Tensor, std: Tensor | None) -> Tensor | None:

@@ -5,7 +5,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from bayesopt import Float, Space
+from bayesopt import Float, Optimizer, Space
+from bayesopt.methods import gp
 from bayesopt.surrogates import prefixes
 from bayesopt.surrogates.model import LARGEST_FIT, Model
 from bayesopt.surrogates.prefixes import NoCache, fit_surrogate, most_relevant, rungs
@@ -72,3 +73,29 @@ def test_the_part_has_the_best_half_and_others_of_all_ranks(device):
         others.shape == (2, 11) and others[:, 0].tolist() == [10, 10] and others[:, -1].tolist() == [100, 100]
     )
     assert (others.diff() >= 9).all()
+
+
+def test_fits_are_kept_up_while_a_descent_needs_none(monkeypatch):
+    """With the same proposals, the first one after it has no fits to catch up with."""
+    fit, fitted = prefixes._fit_prefix, []
+
+    def counted(*args):
+        fitted[-1] += 1
+        return fit(*args)
+
+    monkeypatch.setattr(prefixes, "_fit_prefix", counted)
+
+    def study(kept_up):
+        monkeypatch.setattr(gp, "KEPT_UP", kept_up)
+        opt, configs = Optimizer(SPACE, seed=0), []
+        fitted.clear()
+        for _ in range(90):
+            fitted.append(0)
+            configs.append(opt.ask())
+            x, y = configs[-1].values()
+            opt.tell(configs[-1], abs(x - 0.3) + 10.0 * (y - 0.6) ** 2)
+        return configs, max(fitted)
+
+    always, never = study(0), study(1000)
+    assert always[0] == never[0]
+    assert always[1] == 1 and never[1] > 10
