@@ -55,9 +55,9 @@ _WINDOW, _THRIVING = 6, 2
 #: extra turns where the others had none.
 _LOOKED_BACK, _ENOUGH = 8, 2
 
-#: Results before the first descent, at least, and enough of them per dimension; per dimension before another
-#: one; steps in a row without an improvement that end one.
-_EARLY, _ENOUGH_EARLY, _LATE, _PATIENCE = 20, 10, 20, 8
+#: Results before the first descent, at least, and how many per dimension are ample; per dimension before
+#: another one; steps in a row without an improvement that end one.
+_EARLY, _AMPLE, _LATE, _PATIENCE = 20, 10, 20, 8
 
 #: Results looked back at, and how many of them may have been better than all before, for the first one.
 _NEWS, _STAGNANT = 8, 1
@@ -278,4 +278,4 @@ def differences_among(X: Array, may_descend: bool) -> Differences | None:
 
 def _first(d: int) -> int:
     """Results before the first descent: twice as many as a Hessian has entries, in up to 10 dimensions."""
-    return max(_EARLY, min(d * d, _ENOUGH_EARLY * d))
+    return max(_EARLY, min(d * d, _AMPLE * d))

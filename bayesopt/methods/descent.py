@@ -235,9 +235,9 @@ def _around(known: _Known, axes: Array, shape: Array) -> Observations:
     X, y, base, d = known.X, known.y, known.base, len(axes)
     far = np.linalg.norm((X[known.bases] - X[base]) @ axes / shape, axis=1)
     near = known.bases[far.argsort(kind="stable")][: _AROUND * d]
-    rows = np.cumsum([1 + len(known.told.get(int(k), ())) for k in near])
-    near = near[rows <= _MOST_ROWS]
-    of = np.concatenate([np.full(len(known.told.get(int(k), ())), k, dtype=int) for k in near])
+    slopes_of = np.array([len(known.told.get(int(k), ())) for k in near])
+    few = np.cumsum(1 + slopes_of) <= _MOST_ROWS
+    near, of = near[few], np.repeat(near[few], slopes_of[few])
     at = np.concatenate([known.told[int(k)] for k in near if int(k) in known.told] or [of])
     change = X[at] - X[of]
     size = np.linalg.norm(change, axis=1)
