@@ -1,6 +1,6 @@
 """Where the maximiser looks: the whole box, or a neighbourhood of the incumbent."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -67,7 +67,3 @@ class Nearby:
     def before(self, points: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """The first choice, then the points `(b, m, d)` with their values `(b, m)`."""
         return torch.cat([self.first, points], 1), torch.cat([self.preference, value], 1)
-
-    def without_first(self) -> "Nearby":
-        """Only the region."""
-        return replace(self, first=self.first[:, :0], preference=self.preference[:, :0])

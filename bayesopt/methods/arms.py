@@ -69,6 +69,10 @@ _STEEP = 8.0
 #: How much longer the history must be for another one, after one that got on, and after one that did not.
 _REST, _LONG_REST = 1.1, 1.5
 
+#: Most evaluations under way at a time, one told as another one is asked for, of a first descent that begins
+#: early.
+_FEW = 4
+
 #: Columns beyond which the model of a descent takes too long: it has an entry for any two of them.
 _MOST_COLUMNS = 40
 
@@ -99,6 +103,14 @@ def is_extra(at: int) -> bool:
 def is_spare(at: int) -> bool:
     """Whether it may be a descent's."""
     return at % 8 != 0
+
+
+def begins_early(q: int, pending: int) -> bool:
+    """Whether a first descent does, for q proposals beside so many pending ones.
+
+    If many are pending others learn more from evaluations far apart.
+    """
+    return not pending or q + pending <= _FEW
 
 
 def is_broad(space: Space, at: int, q: int = 1) -> bool:
@@ -153,29 +165,32 @@ class Arms:
         at: Array,
         quadratic: bool,
         differences: Differences | None = None,
-        alone: bool = True,
+        q: int = 1,
+        pending: int = 0,
     ) -> "Arms":
         """What the local proposals among the told `X (n, d)`, `y (n,)`, asked `at (n,)`, have taught.
 
         Which of two arms made a proposal at the turn of the box, where the quadratic may not have been
         believed, is told from its distance to the incumbent; what a descent has done, from the differences
-        among X. They are None where there is to be none. The first one begins where the next proposal is made
-        `alone`.
+        among X and the pending ones. They are None where there is to be none. What it does next, q proposals
+        beside so many pending ones are made for; if they are several, what it has done is known by the
+        differences beside it.
         """
-        arms, d = cls(), X.shape[-1]
+        arms, (n, d), alone = cls(), X.shape, q + pending == 1
         incumbent, best, known, median = X[0], math.inf, 0, math.nan
+        of = np.full(n, -1) if differences is None else differences.of
+        is_base = np.isin(np.arange(n), of)
         for i, (value, place) in enumerate(zip(y.tolist(), at.tolist(), strict=True)):
-            counts = known >= 2 * d and place >= 0
-            if differences is not None and differences.of[i] >= 0 and arms.may_begin(known, d):
+            counts, base = known >= 2 * d and place >= 0, int(of[i])
+            if base >= 0 and not arms.begun and (arms.descends or arms.may_begin(known, d)):
                 arms.descends, arms.begun, median = True, i, float(np.nanmedian(y[:i]))
-            if counts and differences is not None and arms.descends and arms.make(place):
-                base = int(differences.of[i])
+            if counts and arms.descends and is_spare(place) and (alone or base >= 0 or is_base[i]):
                 arms.record_descent(best - value, base >= 0, known, d)
-                if base >= 0 and arms.rested == 0.0:
-                    slope = abs(value - float(y[base])) / float(np.abs(X[i] - X[base]).max())
-                    if not 0.0 < slope <= _STEEP * (median - float(y[base])):  # rough, or a plateau
+                if base >= 0 and of[i - 1] != base and y[base] == best and arms.rested == 0.0:
+                    slope = abs(value - best) / float(np.abs(X[i] - X[base]).max())
+                    if not 0.0 < slope <= _STEEP * (median - best):  # rough, or a plateau
                         arms.end_descent(known)
-            elif counts and arms.make(place):
+            elif counts and arms.take(place):
                 by_model = quadratic and is_determined(known, d) and arms.turn is not Turn.REGION
                 if arms.turn is Turn.BOX:
                     by_model &= bool(np.abs(X[i] - incumbent).max() <= 1.001 * arms.box)
@@ -192,9 +207,10 @@ class Arms:
                 arms.news = (*arms.news, value < best)[-_NEWS:]
             if value < best:
                 incumbent, best = X[i], value
+                arms.stuck = arms.stuck if alone else 0
             may_descend = differences is not None and arms.nothing_far
             arms.descends |= may_descend and known >= max(_LATE * d, arms.rested)
-        if differences is not None and alone and arms.may_begin(known, d):
+        if differences is not None and begins_early(q, pending) and arms.may_begin(known, d):
             arms.descends, arms.begun = True, len(X)
         return arms
 
@@ -217,9 +233,13 @@ class Arms:
         """Whether the other proposals have found nothing for long."""
         return len(self.far) == _LOOKED_BACK and not any(self.far)
 
+    def take(self, at: int) -> bool:
+        """Whether one of the arms in turn makes the proposal after `at` others, unless a descent does."""
+        return is_local(at) or (is_extra(at) and self.others_fail)
+
     def make(self, at: int) -> bool:
-        """Whether the arms, in turn or in a descent, make the proposal after `at` others."""
-        return is_local(at) or (is_extra(at) and self.others_fail) or (is_spare(at) and self.descends)
+        """Whether the arms, in turn or in a descent, make it."""
+        return self.take(at) or (is_spare(at) and self.descends)
 
     def speak(self, at: int) -> bool:
         """Whether one other than the trust region may."""
@@ -266,14 +286,14 @@ class Arms:
         self.side = self.side if self.side >= _LEAST_SIDE else _SIDE
 
 
-def differences_among(X: Array, may_descend: bool) -> Differences | None:
-    """Those among the points `(n, d)` of a study; None where there is to be no descent.
+def differences_among(X: Array, pending: Array) -> Differences | None:
+    """Those among the points `(n, d)` of a study and then the `pending` ones `(m, d)`.
 
-    All distances of a long history are too many.
+    None where there is to be no descent yet. All distances of a long history are too many.
     """
     n, d = X.shape
-    due = may_descend and d <= _MOST_COLUMNS and _first(d) <= n <= LARGEST_FIT
-    return Differences.among(X) if due else None
+    due = d <= _MOST_COLUMNS and _first(d) <= n <= LARGEST_FIT
+    return Differences.among(np.concatenate([X, pending])) if due else None
 
 
 def _first(d: int) -> int:

@@ -16,6 +16,7 @@ It keeps nothing. A base is a point that is not a difference, and the best one i
 differences are there, and how far along its step has been searched, is read off the history.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -33,6 +34,9 @@ Array = NDArray[Any]
 
 #: Least and largest share of a failed step that is tried next, and the least of the whole.
 _SHORTER, _LONGER, _SHORTEST = 0.1, 0.5, 1e-3
+
+#: What is under way to a point is as near to it, relative to the step that leads there.
+_ABOUT = 0.5
 
 #: How much a point may be off a line, relatively.
 _ON_LINE = 1e-6
@@ -132,50 +136,133 @@ class _Known:
     mine: Array
     later: Array
 
-    def beside(self, direction: Array) -> Move | None:
-        """For a difference of the base in much that direction."""
-        point = beside(self.X[self.base], direction, width_of(self.y), self.X)
-        return None if point is None else Move(point, "finite difference")
-
     def quadratic(self) -> Curvature:
         """The one at the base."""
         return follow(self.X, self.y, self.bases, self.told, self.base)
+
+    def quadratic_at(self, x: Array, value: float) -> Curvature:
+        """The one at another point, supposed to be a base of that value."""
+        X, y, n = np.concatenate([self.X, [x]]), np.append(self.y, value), len(self.y)
+        return follow(X, y, np.append(self.bases, n), self.told, n)
 
     @property
     def needs_slope(self) -> bool:
         """Whether the process is due another one: of a new base, or after a step that failed."""
         return not len(self.mine) or (len(self.mine) < self.X.shape[1] and len(self.later) > 0)
 
+    @property
+    def had_failed(self) -> bool:
+        """Whether a step had, before the last difference: that was not asked for along with the first one."""
+        return len(self.mine) > 1 and bool(((self.bases > self.mine[0]) & (self.bases < self.mine[-1])).any())
 
-@np.errstate(all="ignore")  # the largest floats are an infinity apart
-def descend(X: Array, y: Array, differences: Differences, course: Course = Course()) -> Move | None:
-    """The next difference, or the next point along the step from the best base; None for nothing to do.
+
+class _Plan(NamedTuple):
+    """What a model asks for.
+
+    due: directions of slopes of the base to be known before anything else; step: to the next base, if it has
+    any; beside: the directions of the slopes at such a point, if it is where it should be.
+    """
+
+    due: list[Array]
+    step: Callable[[], Move | None]
+    beside: Callable[[Array], list[Array]]
+
+
+class _Asked:
+    """The n points of a history and those asked for since: `points`, each maybe a difference `of` another."""
+
+    def __init__(self, known: _Known, pending: Array, of: Array) -> None:
+        self.points, self.of, self.n = [*known.X, *pending], of.tolist(), len(known.X)
+        self._base, self._width = known.base, width_of(known.y)
+
+    def awaited(self, step: Array) -> int | None:
+        """The place of one that was asked for and is about there, seen from the base."""
+        near = _ABOUT * float(np.linalg.norm(step - self.points[self._base]))
+        for place in range(self.n, len(self.points)):
+            if self.of[place] < 0 and np.linalg.norm(self.points[place] - step) < near:
+                return place
+        return None
+
+    def add(self, point: Array, of: int = -1) -> int:
+        """Its place."""
+        self.points.append(point)
+        self.of.append(of)
+        return len(self.points) - 1
+
+    def differences(self, at: int, directions: list[Array]) -> Iterator[Move]:
+        """Those of the point at a place, but for as many as were asked for already."""
+        for direction in directions[self.of[self.n :].count(at) :]:
+            point = beside(self.points[at], direction, self._width, np.array(self.points))
+            if point is None:
+                return
+            self.add(point, at)
+            yield Move(point, "finite difference")
+
+
+def descend(
+    X: Array, y: Array, differences: Differences, course: Course = Course(), pending: Array | None = None
+) -> Iterator[Move]:
+    """What to evaluate next, what matters most first; nothing where there is nothing to do.
+
+    Who waits for each outcome makes the first move alone: a difference, or a point along the step from the
+    best base. Who does not makes several, or goes on while some are pending: the differences beside the step,
+    as if it were the next base, and the step of the other model.
 
     Args:
         X: encoded `(n, d)` in the order of asking; y: outcomes `(n,)`, nan for a failure.
-        differences: `Differences.among(X)`.
+        differences: `Differences.among` them and then those pending.
         course: of the steps before.
+        pending: asked for, encoded `(m, d)`; None for none.
     """
-    tried = np.flatnonzero(differences.of < 0)
+    moves = _moves(X, y, differences, course, X[:0] if pending is None else pending)
+    while True:
+        with np.errstate(all="ignore"):  # the largest floats are an infinity apart
+            move = next(moves, None)
+        if move is None:
+            return
+        yield move
+
+
+def _moves(X: Array, y: Array, differences: Differences, course: Course, pending: Array) -> Iterator[Move]:
+    of = differences.of[: len(y)]
+    tried = np.flatnonzero(of < 0)
     bases = tried[np.isfinite(y[tried])]
     base = int(bases[y[bases].argmin()])
-    mine = np.flatnonzero(differences.of == base)
+    mine = np.flatnonzero(of == base)
     if is_rough(X[mine] - X[base], y[mine] - y[base], float(np.ptp(y[np.isfinite(y)]))):
-        return None
+        return
     if not np.isfinite(y[mine]).all():
-        return None
-    known = _Known(X, y, bases, differences.by_base(y), base, mine, tried[tried > mine.max(initial=base)])
+        return
+    known = _Known(X, y, bases, Differences(of).by_base(y), base, mine, tried[tried > mine.max(initial=base)])
+    asked = _Asked(known, pending, differences.of)
     if not known.told:
-        return known.beside(0.5 - X[base])
-    found = None
+        inwards = 0.5 - X[base]
+        yield from asked.differences(base, [inwards, *np.linalg.svd(inwards[None])[2][1:]])
+        return
+    models = [_by_quadratic, _by_process]
     if course.leader(X.shape[1]) is Leader.PROCESS:
-        found = _by_process(known, course.reach)
-    return _by_quadratic(known) if found is None else found
+        models.reverse()
+    leads = True
+    for plan in (model(known, course.reach) for model in models):
+        if plan is None:
+            continue
+        if leads:
+            yield from asked.differences(base, plan.due)
+        step = plan.step()
+        if step is None:
+            continue
+        place = asked.awaited(step.point)
+        if place is None:
+            place = asked.add(step.point)
+            yield step
+        if leads:
+            yield from asked.differences(place, plan.beside(asked.points[place]))
+        leads = False
 
 
-def _by_quadratic(known: _Known) -> Move | None:
-    """A difference, or a point along the quadratic's step."""
-    x, later = known.X[known.base], known.later
+def _by_quadratic(known: _Known, _: float) -> _Plan | None:
+    """Differences, and a point along the quadratic's step."""
+    x, value, later = known.X[known.base], known.y[known.base], known.later
     try:
         model = known.quadratic()
         step = newton_step(model.g, model.H, x)
@@ -183,17 +270,29 @@ def _by_quadratic(known: _Known) -> Move | None:
         tried = _shares(step, known.X[later] - x)
     except np.linalg.LinAlgError:
         return None  # the differences vanish, or overflow
-    count = len(known.mine)
-    if count < len(x) and (count != 1 or slope >= 0.0 or tried.any()):  # one, or all of them
-        return known.beside(model.unknown)
-    if not slope < 0.0:
-        return None
-    share = _share(tried, slope, known.y[later] - known.y[known.base])
-    return None if share < _SHORTEST else Move(np.clip(x + share * step, 0.0, 1.0), "quasi-Newton step")
+    due = model.unknown[: 0 if len(known.mine) else 1]
+    if len(known.mine) and (slope >= 0.0 or tried.any() or known.had_failed):
+        due = model.unknown  # one, or all of them
+
+    def along() -> Move | None:
+        """The step, or less of it after one that failed."""
+        share = _share(tried, slope, known.y[later] - value)
+        is_one = slope < 0.0 and share >= _SHORTEST
+        return Move(np.clip(x + share * step, 0.0, 1.0), "quasi-Newton step") if is_one else None
+
+    def beside(point: Array) -> list[Array]:
+        """What is not known of the slopes there, once the value is as the quadratic has it."""
+        s = point - x
+        try:
+            return known.quadratic_at(point, float(value + model.g @ s + 0.5 * s @ model.H @ s)).unknown
+        except np.linalg.LinAlgError:
+            return []
+
+    return _Plan(due, along, beside)
 
 
-def _by_process(known: _Known, reach: float) -> Move | None:
-    """A difference where the process knows the gradient least, or its minimiser within `reach`.
+def _by_process(known: _Known, reach: float) -> _Plan | None:
+    """Differences where the process knows the gradient least, and its minimiser within `reach`.
 
     Its axes are those of the curvature. What is near and the sides of the box are in proportion to the root
     of the quadratic's lengthscales: these themselves are best for ill-conditioned functions, and a cube for
@@ -208,11 +307,8 @@ def _by_process(known: _Known, reach: float) -> Move | None:
         lengths = shape**2
         starts = _LENGTHSCALE * np.stack([np.ones_like(x), lengths])
         process = SlopesGP(_around(known, axes, shape), starts)
-        unknown = axes @ np.linalg.eigh(process.gradient_covariance(origin))[1][:, -1]
     except np.linalg.LinAlgError:
         return None
-    if known.needs_slope:
-        return known.beside(unknown)
     level, slope = process.mean(origin)
     price = _OUTSIDE * float(np.abs(slope).max())
 
@@ -223,11 +319,23 @@ def _by_process(known: _Known, reach: float) -> Move | None:
         out = point - np.clip(point, 0.0, 1.0)
         return mean + price * float(out @ out), lengths * (slope + 2.0 * price * (axes.T @ out))
 
-    side = reach * np.clip(shape, *_ASPECT) / lengths
-    v = minimize_alone(inside, origin, -side, side, _CLIMB, (level, lengths * slope))
-    found = np.clip(x + axes @ (lengths * v), 0.0, 1.0)
-    is_new = np.abs(known.X - found).max(1).min() > SAME
-    return Move(found, "gradient-enhanced step") if is_new else known.beside(unknown)
+    def lowest() -> Move | None:
+        """The minimiser, if it is new."""
+        side = reach * np.clip(shape, *_ASPECT) / lengths
+        v = minimize_alone(inside, origin, -side, side, _CLIMB, (level, lengths * slope))
+        found = np.clip(x + axes @ (lengths * v), 0.0, 1.0)
+        is_new = np.abs(known.X - found).max(1).min() > SAME
+        return Move(found, "gradient-enhanced step") if is_new else None
+
+    def unknown(point: Array) -> list[Array]:
+        """By how much of the slopes there is not known."""
+        try:
+            vectors = np.linalg.eigh(process.gradient_covariance(axes.T @ (point - x)))[1]
+        except np.linalg.LinAlgError:
+            return []
+        return [axes @ v for v in vectors.T[::-1]]
+
+    return _Plan(unknown(x)[:1] if known.needs_slope else [], lowest, unknown)
 
 
 def _around(known: _Known, axes: Array, shape: Array) -> Observations:

@@ -137,7 +137,7 @@ def propose_gp(
     acquisition = acquisition.log_form()
     rule = batch_rule(batch, acquisition, q, history.X_pending.shape[1])
     near = Local.of(model, history, q) if local else None
-    chosen = None if near is None or rule != "alone" else near.chosen(history)
+    chosen = None if near is None or rule == "thompson" else near.chosen(history)
     if chosen is not None:
         _keep_up(model, history, cache)
         return chosen
@@ -302,7 +302,7 @@ def _explore(
 
 def is_exploration(at: int, local: bool) -> bool:
     """Whether UCB-PE only explores after `at` other proposals; local ones apart."""
-    return at // (2 if local else 1) % EXPLORATION == EXPLORATION - 1
+    return at // (2 if local else 1) % EXPLORATION == 0
 
 
 def _thompson(known: Situation, gp: GaussianProcess, history: History, q: int) -> Tensor:

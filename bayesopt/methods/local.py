@@ -1,6 +1,7 @@
 """Local proposals: what the arms say before anything is fitted, and where they look once it is."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -11,8 +12,16 @@ from bayesopt.acquisition.region import Nearby, Region
 from bayesopt.acquisition.resolution import Unresolved, has_ties, resolution
 from bayesopt.acquisition.surface import lengthscales
 from bayesopt.device import constant, put, stalls
-from bayesopt.methods.arms import Arms, Turn, differences_among, is_local, is_spare, takes_quadratic
-from bayesopt.methods.descent import descend
+from bayesopt.kernels import Embedding
+from bayesopt.methods.arms import (
+    Arms,
+    Turn,
+    differences_among,
+    is_local,
+    is_spare,
+    takes_quadratic,
+)
+from bayesopt.methods.descent import Move, descend
 from bayesopt.methods.history import History
 from bayesopt.rows import take
 from bayesopt.space import Space
@@ -51,9 +60,10 @@ class Advice:
     preference: Tensor
     names: tuple[str, ...] = ()
 
-    def where(self, allowed: Tensor) -> "Advice":
-        """Of the first choices only those allowed, `(b, k)`."""
-        return replace(self, preference=self.preference.masked_fill(~allowed, -torch.inf))
+    def outside(self, term: Unresolved, embedding: Embedding) -> "Advice":
+        """Of the first choices only those that are on no plateau."""
+        F = embedding(self.first, torch.ones_like(self.first, dtype=torch.bool))
+        return replace(self, preference=self.preference.masked_fill(term.value(F) != 0.0, -torch.inf))
 
     def nearby(
         self, space: Space, history: History, lengthscales: Tensor, resolution: Tensor | None = None
@@ -72,41 +82,76 @@ class Advice:
         return Nearby(region, self.first, self.preference, self.names)
 
 
-def consult(space: Space, history: History, at: int, alone: bool = True) -> Advice:
-    """The local arms of b studies, each with the same number > 0 of successes, after `at` other proposals.
+def consult(space: Space, history: History, q: int = 1) -> tuple[Advice | None, ...]:
+    """The local arms on each of the next q proposals of b studies, equally many of their results successes.
 
-    Where they do not make it they may speak first: the quadratic, if that thrives. A descent goes step by
-    step: it is for a proposal `alone`, with no other one beside it and nothing pending.
+    None where a proposal is no study's local one.
     """
-    X, y = history.X, history.y
+    asked, pending = range(history.asked, history.asked + q), history.X_pending.shape[1]
     quadratic = takes_quadratic(space)
-    told = list(zip(*(t.numpy() for t in (history.home.X, history.home.y, history.at)), strict=True))
+    if not any(is_local(at) or (quadratic and is_spare(at)) for at in asked):
+        return (None,) * q
     may_descend = quadratic and not history.noisy and all(levels is None for levels in space.levels)
-    differences = [differences_among(X_i, may_descend) for X_i, _, _ in told]
-    arms = [
-        Arms.after(X_i, y_i, asked, quadratic, among, alone)
-        for (X_i, y_i, asked), among in zip(told, differences, strict=True)
-    ]
-    make = put(torch.tensor([arm.make(at) for arm in arms]), X.device)
-    if not quadratic or not is_determined(history.succeeded.shape[1], space.dim):
-        return Advice(arms, make, X[:, :0], y[:, :0])
-    descending = {
-        i: among
-        for i, (arm, among) in enumerate(zip(arms, differences, strict=True))
-        if alone and among is not None and arm.descends and arm.make(at)
-    }
-    speakers = [i for i, arm in enumerate(arms) if arm.speak(at) and i not in descending]
-    good = take(X, history.succeeded), take(y, history.succeeded)
-    point, believed = _by_quadratic(arms, speakers, *good, history.X_pending)
-    names = ["quadratic"] * len(arms)
-    for i, among in descending.items():
-        X_i, y_i, _ = told[i]
-        move = descend(X_i, y_i, among, arms[i].course)
-        if move is not None:
+    determined = quadratic and is_determined(history.succeeded.shape[1], space.dim)
+    home, arms, descents = history.home, [], {}
+    told = zip(*(t.numpy() for t in (home.X, home.y, home.X_pending, history.at)), strict=True)
+    for i, (X, y, X_pending, at) in enumerate(told):
+        differences = differences_among(X, X_pending) if may_descend else None
+        arms.append(Arms.after(X, y, at, quadratic, differences, q, pending))
+        if determined and differences is not None and arms[i].descends:
+            descents[i] = descend(X, y, differences, arms[i].course, X_pending)
+    council = _Council(space, history, determined, q + pending == 1, arms, descents)
+    return tuple(council.advise(at) for at in asked)
+
+
+@dataclass(eq=False)
+class _Council:
+    """The arms of b studies, and the moves of the descents under way, for one proposal after the other.
+
+    determined: whether there are results for a quadratic; alone: whether nothing is to be asked for beside
+    the one proposal; heard: the studies whose quadratic has spoken.
+    """
+
+    space: Space
+    history: History
+    determined: bool
+    alone: bool
+    arms: list[Arms]
+    descents: dict[int, Iterator[Move]]
+    heard: set[int] = field(default_factory=set)
+
+    def advise(self, at: int) -> Advice | None:
+        """On the proposal after `at` others; None if none is local.
+
+        Descents make what they have a move for, and of the rest every other one is local, where the quadratic
+        speaks once. A single proposal that is not may be local too, or the quadratic speak first.
+        """
+        X, y, every = self.history.X, self.history.y, range(len(self.arms))
+        spare = self.descents.items() if is_spare(at) else ()
+        moves = {i: move for i, moves in spare if (move := next(moves, None)) is not None}
+        if self.alone:
+            if not (is_local(at) or (takes_quadratic(self.space) and is_spare(at))):
+                return None
+            making = [arm.make(at) for arm in self.arms]
+            speakers = [i for i in every if self.arms[i].speak(at) and i not in self.descents]
+        else:
+            making = [is_local(at) or i in moves for i in every]
+            speakers = [i for i in every if is_local(at) and i not in moves and i not in self.heard]
+            self.heard.update(speakers)
+            if not any(making):
+                return None
+        make = put(torch.tensor(making), X.device)
+        if not (self.determined and (speakers or moves)):
+            return Advice(self.arms, make, X[:, :0], y[:, :0])
+        good = take(X, self.history.succeeded), take(y, self.history.succeeded)
+        point, believed = _by_quadratic(self.arms, speakers, *good, self.history.X_pending)
+        names = ["quadratic"] * len(self.arms)
+        for i, move in moves.items():
             point[i], believed[i] = put(torch.from_numpy(move.point), X.device), True
             names[i] = move.arm
-    preference = y.new_full((len(arms), 1), _FIRST).masked_fill(~believed.unsqueeze(1), -torch.inf)
-    return Advice(arms, make, space.snap(point.unsqueeze(1))[0], preference, tuple(names))
+        preference = y.new_full((len(self.arms), 1), _FIRST).masked_fill(~believed.unsqueeze(1), -torch.inf)
+        first = self.space.snap(point.unsqueeze(1))[0]
+        return Advice(self.arms, make, first, preference, tuple(names))
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,48 +159,42 @@ class Local:
     """What makes some of q proposals of b studies local ones, as far as it is known without any fit.
 
     Attributes:
-        unresolved: keeps all of them out of plateaus; slots: which are local; advice: of the arms, None where
-            nothing is local.
+        unresolved: keeps all of them out of plateaus; advice: of the arms, for each of those that are local.
     """
 
     unresolved: tuple[Unresolved, ...]
-    slots: tuple[bool, ...]
-    advice: Advice | None
+    advice: tuple[Advice | None, ...]
 
     @classmethod
     def of(cls, model: Model, history: History, q: int) -> "Local":
         """For the next q proposals after histories, each with the same number > 0 of successes."""
-        unresolved, space, asked = _unresolved(model, history), model.space, history.asked
-        alone = q + history.X_pending.shape[1] == 1
-        spare = alone and is_spare(asked) and takes_quadratic(space)
-        slots = tuple(spare or is_local(asked + slot) for slot in range(q))
-        if not any(slots) or enumerated(space) is not None:
-            return cls(unresolved, (False,) * q, None)
-        advice = consult(space, history, asked + slots.index(True), alone)
+        unresolved = _unresolved(model, history)
+        if enumerated(model.space) is not None:
+            return cls(unresolved, (None,) * q)
+        advice = consult(model.space, history, q)
         for term in unresolved:
-            F = model.embedding(advice.first, torch.ones_like(advice.first, dtype=torch.bool))
-            advice = advice.where(term.value(F) == 0.0)
-        return cls(unresolved, slots, advice)
+            advice = tuple(None if one is None else one.outside(term, model.embedding) for one in advice)
+        return cls(unresolved, advice)
 
     def chosen(self, history: History) -> Tensor | None:
-        """The proposals `(b, 1, d)` where each study has a first choice that is free: no fit can change them.
+        """The proposals `(b, q, d)` where each study has free first choices: no fit can change them.
 
         None on a device, where to look at them would stall it.
         """
-        if self.advice is None or not self.advice.first.shape[1] or stalls(self.advice.first):
+        there = [one for one in self.advice if one is not None and one.first.shape[1]]
+        if len(there) < len(self.advice) or stalls(there[0].first):
             return None
-        free = (self.advice.preference > 0.0) & ~is_taken(self.advice.first, history.known())
-        return self.advice.first if bool(free.all()) else None
+        first = torch.cat([one.first for one in there], 1)
+        free = torch.cat([one.preference for one in there], 1) > 0.0
+        return first if bool((free & ~is_taken(first, history.known())).all()) else None
 
     def nearby(self, model: Model, gp: GaussianProcess, history: History) -> tuple[Nearby | None, ...]:
-        """For each slot that is a local proposal where to look; only the first of them by the quadratic."""
-        if self.advice is None:
-            return (None,) * len(self.slots)
+        """For each slot that is a local proposal where to look."""
         radius = self.unresolved[0].radius[:, 0] if self.unresolved else None
-        found = self.advice.nearby(model.space, history, lengthscales(gp, model.space.dim), radius)
-        first = self.slots.index(True)
-        each = (found if slot == first else found.without_first() for slot in range(len(self.slots)))
-        return tuple(near if is_there else None for near, is_there in zip(each, self.slots, strict=True))
+        scales = lengthscales(gp, model.space.dim)
+        return tuple(
+            None if one is None else one.nearby(model.space, history, scales, radius) for one in self.advice
+        )
 
 
 def _unresolved(model: Model, history: History) -> tuple[Unresolved, ...]:

@@ -40,11 +40,11 @@ class Slopes(NamedTuple):
 
 
 class Curvature(NamedTuple):
-    """`g'v + v'Hv / 2`, and the direction `(d,)` whose slope it knows least of."""
+    """`g'v + v'Hv / 2`, and directions `(d,)` whose slopes it does not know, that known least first."""
 
     g: Array
     H: Array
-    unknown: Array
+    unknown: list[Array]
 
 
 def follow(X: Array, y: Array, bases: Array, told: dict[int, Array], base: int) -> Curvature:
@@ -57,7 +57,8 @@ def follow(X: Array, y: Array, bases: Array, told: dict[int, Array], base: int) 
     before = sorted((k for k in told if k != base), key=lambda k: -y[k])[-_BASES:]
     known = _Told(X, y, bases, told)
     H = _followed(_Line.of(known, before)) if before else known.isotropic(base)
-    return known.seen_from(base, H)
+    until = max(int(places.max()) for places in told.values()) if base in told else len(y)
+    return known.seen_from(base, H, until)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,10 +76,9 @@ class _Told:
         gradient = np.linalg.lstsq(changes, outcomes, rcond=None)[0]
         return np.eye(self.X.shape[1]) * (np.linalg.norm(gradient) / _FIRST_STEP)
 
-    def seen_from(self, base: int, H: Array) -> Curvature:
-        """The quadratic at a base when its last difference was told, after H was known."""
+    def seen_from(self, base: int, H: Array, until: int) -> Curvature:
+        """The quadratic at a base when the result `until` was the last one, after H was known."""
         X, y = self.X, self.y
-        until = self.told[base].max() if base in self.told else len(y)
         places = {b: i[i <= until] for b, i in self.told.items()}
         slopes = {b: Slopes(X[b] - X[base], X[i] - X[b], y[i] - y[b]) for b, i in places.items() if len(i)}
         own, others = slopes.pop(base, None), self.bases[self.bases < until]
@@ -117,7 +117,7 @@ def _followed(line: _Line) -> Array:
     """The Hessian as it is known at the end of the line."""
     H = line.known.isotropic(line.bases[0])
     for base in line.bases:
-        H = line.known.seen_from(base, H).H
+        H = line.known.seen_from(base, H, int(line.known.told[base].max())).H
     return H
 
 
@@ -150,11 +150,12 @@ def fitted(H: Array, own: Slopes | None, others: list[Slopes], V: Array, excess:
     w, h, covariance = solution[:k, 0], solution[k:, 0], solution[:k, 1:]
     inner = np.empty_like(H)
     inner[i, j] = inner[j, i] = h
-    unknown = free @ np.linalg.eigh(covariance)[1][:, -1] if k else np.zeros(d)
+    directions = np.linalg.eigh(covariance)[1].T[::-1] if k else ()
+    back = np.linalg.inv(metric).T
     return Curvature(
         metric @ (slope + free @ w + bend @ h),
         _positive(metric @ inner @ metric.T),
-        np.linalg.inv(metric).T @ unknown,
+        [back @ (free @ v) for v in directions],
     )
 
 

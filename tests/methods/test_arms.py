@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bayesopt import Float, Int, Space
+from bayesopt.methods import arms as arms_module
 from bayesopt.methods.arms import (
     Arms,
     Turn,
@@ -168,19 +169,18 @@ def test_arms_get_extra_turns_where_only_they_succeed(local, others, expected):
     assert [arms.make(i) for i in range(8)] == [False, True, expected, True] * 2
 
 
-def test_a_descent_begins_late_where_nothing_is_found_and_ends_when_it_is_stuck():
+def test_a_descent_begins_late_where_nothing_is_found_and_ends_when_it_is_stuck(monkeypatch):
     """Improvements by local proposals only; then none at all. It takes seven of eight turns meanwhile."""
+    monkeypatch.setattr(arms_module, "begins_early", lambda q, pending: False)
     n, d = 140, 2
     X, at = np.random.default_rng(0).random((n, d)), np.arange(n)
     y = np.where(at < 60, -1.0 * (at // 2), 99.0)  # the odd ones are level with the even ones before them
 
     def after(k, quadratic=True, noisy=False):
-        return Arms.after(
-            X[:k], y[:k], at[:k], quadratic, differences_among(X[:k], quadratic and not noisy), False
-        )
+        among = differences_among(X[:k], X[:0]) if quadratic and not noisy else None
+        return Arms.after(X[:k], y[:k], at[:k], quadratic, among)
 
-    stages = [after(k) for k in range(1, n + 1)]
-    stages = [Arms(), *stages]
+    stages = [Arms(), *(after(k) for k in range(1, n + 1))]
     assert not any(arms.descends for arms in stages[:75])  # until 8 of the others have found nothing
     begun = next(k for k, arms in enumerate(stages) if arms.descends)
     assert [stages[begun].make(i) for i in range(9)] == [False, *[True] * 7, False]
@@ -197,23 +197,59 @@ def test_a_descent_begins_late_where_nothing_is_found_and_ends_when_it_is_stuck(
 
 @pytest.mark.parametrize("d", [1, 2, 5, 8])
 def test_the_first_descent_begins_with_results_for_a_hessian(d):
-    """And where it is alone; beside others it has not begun, unless its first difference has been told."""
+    """And where few others are pending; else it has not begun, unless its first difference has been told."""
     X, y, at = np.random.default_rng(0).random((80, d)), np.arange(80.0), np.arange(80)
 
-    def after(k, alone):
-        return Arms.after(X[:k], y[:k], at[:k], True, differences_among(X[:k], True), alone)
+    def after(k, q, pending):
+        return Arms.after(X[:k], y[:k], at[:k], True, differences_among(X[:k], X[:0]), q, pending)
 
     first = max(20, d * d)
-    assert [after(k, True).descends for k in range(1, 80)] == [k >= first for k in range(1, 80)]
-    assert not any(after(k, False).descends for k in range(1, 80) if k < 20 * d)
+    for q, pending in ((1, 0), (1, 3), (2, 2), (8, 0)):
+        begun = [after(k, q, pending).descends for k in range(1, 80)]
+        assert begun == [k >= first for k in range(1, 80)]
+    assert not any(after(k, 1, 4).descends for k in range(1, 80) if k < 20 * d)
     X[first] = X[0] + WIDTHS[0]
     y[first] = WIDTHS[0]
-    assert after(first + 1, False).descends and after(first + 1, False).begun == first
+    assert after(first + 1, 1, 4).descends and after(first + 1, 1, 4).begun == first
+
+
+def test_in_company_a_step_is_what_has_differences():
+    """Others at the turns of a descent are not its failures, and one that gained gives it time."""
+    n, d = 80, 2
+    source = np.random.default_rng(0)
+    X, y, at = source.random((n, d)), source.uniform(1.0, 2.0, n), np.arange(n)
+    X[0], y[0] = 0.5, 0.0
+    for i in range(20, n):  # a batch of eight: one that looks everywhere, a step, its differences, others
+        if i % 8 in (2, 3):
+            X[i] = X[i - i % 8 + 1] + WIDTHS[0] * np.eye(d)[i % 8 - 2]
+            y[i] = y[i - i % 8 + 1]
+    X[20], y[20] = X[0] + WIDTHS[0], WIDTHS[0]
+
+    def after(k, q=8):
+        return Arms.after(X[:k], y[:k], at[:k], True, differences_among(X[:k], X[:0]), q)
+
+    assert [after(24 + 8 * k).stuck for k in range(1, 7)] == [1, 2, 3, 4, 5, 6]
+    assert [after(24 + 8 * k).course.steps for k in range(1, 7)] == [1, 2, 3, 4, 5, 6]
+    assert not after(40, q=1).descends  # alone, all of them would have been
+    y[63] = -1.0
+    assert [after(k).stuck for k in (63, 64, 72)] == [5, 0, 1]
+
+
+def test_slopes_are_judged_where_the_best_result_is():
+    """Those beside a step that failed tell nothing of a rough function: it is high up."""
+    X, y = np.random.default_rng(0).random((26, 2)), np.linspace(1.0, 2.0, 26)
+    X[0], X[20] = 0.5, 0.5 + WIDTHS[0]
+    y[0], y[20] = 0.0, WIDTHS[0]
+    y[21] = 100.0
+    X[22], y[22] = X[21] + WIDTHS[0] * np.array([1.0, 0.0]), y[21] + 99.0 * WIDTHS[0]
+    at = np.array([*range(20), *range(21, 27)])
+    arms = Arms.after(X, y, at, True, differences_among(X, X[:0]), 8)
+    assert arms.descends and arms.stuck == 1
 
 
 def test_in_many_dimensions_the_first_descent_begins_with_ten_results_a_dimension():
     X = np.random.default_rng(0).random((320, 32))
-    assert differences_among(X[:319], True) is None and differences_among(X, True) is not None
+    assert differences_among(X[:319], X[:0]) is None and differences_among(X, X[:0]) is not None
 
 
 @pytest.mark.parametrize(
@@ -226,7 +262,7 @@ def test_the_first_descent_waits_while_others_find_something(improved, begins):
     y[0] = 0.0
     y[list(improved)] = -np.arange(1.0, len(improved) + 1)
     X, at = np.random.default_rng(0).random((40, 2)), np.arange(40)
-    stages = [Arms.after(X[:k], y[:k], at[:k], True, differences_among(X[:k], True)) for k in range(1, 40)]
+    stages = [Arms.after(X[:k], y[:k], at[:k], True, differences_among(X[:k], X[:0])) for k in range(1, 40)]
     assert next(k for k, arms in enumerate(stages, 1) if arms.descends) == begins
 
 
@@ -243,7 +279,7 @@ def test_slopes_of_a_rough_function_end_the_first_descent(slope, goes_on):
     X[6], y[6] = 0.5, 0.0
     X[20] = X[6] + WIDTHS[0] * np.array([0.3, 1.0])
     y = np.append(y, slope * (X[20, 1] - 0.5) * np.median(y))
-    arms = Arms.after(X, y, np.array([*range(20), 21]), True, differences_among(X, True))
+    arms = Arms.after(X, y, np.array([*range(20), 21]), True, differences_among(X, X[:0]))
     assert (arms.begun, arms.descends, arms.rested) == (20, goes_on, 0.0 if goes_on else 30.0)
 
 

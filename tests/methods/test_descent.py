@@ -1,6 +1,7 @@
 """Descent by finite differences, on functions whose minimum is known."""
 
 import math
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from bayesopt.surrogates import curvature
 
 
 def proposal(X, y):
-    move = descend(X, y, Differences.among(X))
-    return None if move is None else move.point
+    """As long as the quadratic has one: then the process would go on."""
+    move = next(descend(X, y, Differences.among(X)), None)
+    return None if move is None or move.arm == "gradient-enhanced step" else move.point
 
 
 def ellipsoid(d, condition, seed=0):
@@ -51,7 +53,7 @@ def led(f, X, evaluations):
     X, course, leaders = [np.asarray(x) for x in X], Course(), []
     y, d = [f(x) for x in X], len(X[0])
     for _ in range(evaluations):
-        move = descend(np.array(X), np.array(y), Differences.among(np.array(X)), course)
+        move = next(descend(np.array(X), np.array(y), Differences.among(np.array(X)), course), None)
         if move is None:
             break
         x = move.point
@@ -210,7 +212,7 @@ def test_the_process_is_fitted_to_what_is_near_however_many_slopes_there_are(mon
     bases = source.random((40, d))
     X = np.concatenate([np.concatenate([[x], x + WIDTHS[0] * np.eye(d)]) for x in bases])
     y = np.array([rosenbrock(x) for x in X])
-    descend(X, y, Differences.among(X), Course(steps=2, differences=400, gains=((0.0,), (1.0,))))
+    next(descend(X, y, Differences.among(X), Course(steps=2, differences=400, gains=((0.0,), (1.0,)))))
     (observations,) = told
     is_slope = observations.directions.any(1)
     assert 200 - d - 1 < len(is_slope) <= 200 and is_slope.sum() == d * (~is_slope).sum()
@@ -258,19 +260,73 @@ def test_the_default_method_gets_to_the_end_of_a_bent_valley():
 
 
 def test_what_is_pending_is_not_asked_again():
-    """Neither a difference nor a step: beside a pending one a descent is silent, and then it goes on."""
-    opt = Optimizer(Space({f"x{j}": Float(0.0, 1.0) for j in range(2)}), seed=0)
-    kinds = set()
-    for i in range(60):
-        config = opt.ask()
-        opt.tell(config, rosenbrock(list(config.values())))
-        if i % 2 and (arm := opt.explain().arm) in MOVES:
-            first = opt.ask()
-            X = np.array([list(trial.config.values()) for trial in opt.trials] + [list(first.values())])
-            assert (Differences.among(X).of[-1] >= 0) == (arm == "finite difference")
-            kinds.add(arm)
-            assert opt.explain().arm not in MOVES
-            assert opt.ask() != first
-            opt.forget(opt.pending[1:])
-            opt.tell(first, rosenbrock(list(first.values())))
-    assert "finite difference" in kinds and len(kinds) > 1
+    """Neither a difference nor a step: whatever is under way, what comes next is something else."""
+    opt = Optimizer(Space({f"x{j}": Float(0.0, 1.0) for j in range(3)}), seed=0)
+    under_way, arms = [], []
+    for _ in range(120):
+        arms.append(opt.explain().arm)
+        under_way.append(opt.ask())
+        X = np.array([list(c.values()) for c in [*(trial.config for trial in opt.trials), *under_way]])
+        of = Differences.among(X).of
+        assert (of[-1] >= 0) == (arms[-1] == "finite difference") or arms[-1] not in MOVES
+        assert np.abs(X[:-1] - X[-1]).max(1).min(initial=1.0) > SAME
+        if len(under_way) == 3:
+            config = under_way.pop(0)
+            opt.tell(config, rosenbrock(list(config.values())))
+    assert set(arms) >= MOVES and opt.best.value < 1e-2
+
+
+def several(f, X, rounds, q):
+    """The outcomes after so many rounds of up to q moves at a time, and the moves of each."""
+    X, course, made = list(X), Course(), []
+    y, d = [f(x) for x in X], len(X[0])
+    for _ in range(rounds):
+        among = Differences.among(np.array(X))
+        made.append(list(islice(descend(np.array(X), np.array(y), among, course), q)))
+        gain = max(min(y) - min((f(move.point) for move in made[-1]), default=math.inf), 0.0)
+        X += [move.point for move in made[-1]]
+        y += [f(move.point) for move in made[-1]]
+        if any(move.arm != "finite difference" for move in made[-1]):
+            course = course.after(gain, d)
+    return y, made
+
+
+def test_at_a_time_there_is_a_step_with_its_gradient_and_the_step_of_the_other_model():
+    """First the gradient of the best point; of few places the step comes first, then what is known least."""
+    y, made = several(rosenbrock, start(3), 25, 8)
+    kinds = [[move.arm for move in moves] for moves in made]
+    differences = ["finite difference"] * 3
+    assert kinds[0] == differences and kinds[1][:4] == ["quasi-Newton step", *differences]
+    both = {"quasi-Newton step", "gradient-enhanced step"}
+    assert any(both <= set(moves) for moves in kinds)
+    assert min(y) < 1e-6
+    steps = np.array([move.point for move in made[1]])
+    assert (np.abs(steps[1:4] - steps[0]).max(1) < 2 * WIDTHS[0]).all()
+    assert np.linalg.matrix_rank((steps[1:4] - steps[0]) / WIDTHS[0], 1e-3) == 3
+    for q in (1, 2, 3):
+        for few, many in zip(several(rosenbrock, start(3), 1, q)[1], made, strict=False):
+            np.testing.assert_array_equal([m.point for m in few], [m.point for m in many[:q]])
+
+
+@pytest.mark.parametrize("under_way", [1, 2, 3, 4])
+def test_what_is_asked_beside_pending_points_is_what_would_have_been_asked_with_them(under_way):
+    """A batch, and as many proposals one after the other with nothing told between them, are the same."""
+    f = ellipsoid(3, 100.0)[0]
+    X = start(3, 25)
+    X = np.concatenate([X, X[[np.argmin([f(x) for x in X])]] + WIDTHS[0] * np.eye(3)])
+    y = np.array([f(x) for x in X])
+    batch = [move.point for move in descend(X, y, Differences.among(X))]
+    pending = np.array(batch[:under_way])
+    among = Differences.among(np.concatenate([X, pending]))
+    rest = [move.point for move in descend(X, y, among, pending=pending)]
+    np.testing.assert_allclose(rest, batch[under_way:], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("q", "evaluations"), [(2, 120), (8, 160)])
+def test_batches_of_the_default_method_get_to_the_last_digits(q, evaluations):
+    f = ellipsoid(4, 1e3)[0]
+    opt = Optimizer(Space({f"x{j}": Float(0.0, 1.0) for j in range(4)}), seed=0)
+    for _ in range(evaluations // q):
+        for config in opt.ask(q):
+            opt.tell(config, f(list(config.values())))
+    assert opt.best.value < 1e-8
