@@ -68,6 +68,30 @@ def test_a_batch_of_studies_is_its_studies(space, foreign, failures, asked, devi
         torch.testing.assert_close(together.preference[i : i + 1], alone.preference, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("asked", [30, 37])
+def test_in_a_batch_a_study_that_descends_leaves_the_others_as_they_would_be(asked, device):
+    """Its turns are theirs to look everywhere, unless they are local ones anyway."""
+    h = replace(history(SMOOTH, device, n=30, pending=0), asked=asked)
+    falling = torch.arange(30, 0, -1, dtype=h.y.dtype, device=device)
+    h = replace(h, y=torch.stack([h.y[0].sort().values, falling, h.y[2]]))  # the second one finds better ones
+    together = consult(SMOOTH, h, 8)
+    for i, arms in ((0, {"finite difference"}), (1, set()), (2, {"finite difference"})):
+        alone, said = consult(SMOOTH, one(h, i), 8), set()
+        for at, (ours, theirs) in enumerate(zip(together, alone, strict=True), asked):
+            if ours is None or theirs is None:
+                assert theirs is None and not is_local(at)
+                assert ours is None or not (ours.make[i] or (ours.preference[i] > 0.0).any())
+                continue
+            speaks = bool((theirs.preference[0] > 0.0).any())
+            assert bool(ours.make[i]) == bool(theirs.make[0])
+            assert bool((ours.preference[i] > 0.0).any()) == speaks
+            if speaks:
+                torch.testing.assert_close(ours.first[i], theirs.first[0], rtol=0, atol=1e-6)
+                said.add(theirs.names[0])
+        assert said - {"quadratic"} == arms
+    assert any(one is not None and not is_local(at) for at, one in enumerate(together, asked))
+
+
 def test_the_quadratic_is_believed_where_the_function_is_one(device):
     """And not on noise, nor after it has failed."""
     X = torch.rand(1, 30, 3, generator=generator(0), dtype=torch.float64).to(device)
