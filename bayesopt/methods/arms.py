@@ -69,8 +69,7 @@ _STEEP = 8.0
 #: How much longer the history must be for another one, after one that got on, and after one that did not.
 _REST, _LONG_REST = 1.1, 1.5
 
-#: Most evaluations under way at a time, one told as another one is asked for, of a first descent that begins
-#: early.
+#: Most evaluations under way for the first descent to begin early, where a proposal follows on each result.
 _FEW = 4
 
 #: Columns beyond which the model of a descent takes too long: it has an entry for any two of them.
@@ -171,10 +170,10 @@ class Arms:
         """What the local proposals among the told `X (n, d)`, `y (n,)`, asked `at (n,)`, have taught.
 
         Which of two arms made a proposal at the turn of the box, where the quadratic may not have been
-        believed, is told from its distance to the incumbent; what a descent has done, from the differences
-        among X and the pending ones. They are None where there is to be none. What it does next, q proposals
-        beside so many pending ones are made for; if they are several, what it has done is known by the
-        differences beside it.
+        believed, is told from its distance to the incumbent. What a descent has done is told from the
+        differences among X and the pending ones; None where there is to be none. Who asks for one proposal
+        at a time has made a step of a descent, or a difference, at each of its turns; who asks for q beside
+        so many pending ones, steps only where there are differences beside them.
         """
         arms, (n, d), alone = cls(), X.shape, q + pending == 1
         incumbent, best, known, median = X[0], math.inf, 0, math.nan
@@ -207,7 +206,8 @@ class Arms:
                 arms.news = (*arms.news, value < best)[-_NEWS:]
             if value < best:
                 incumbent, best = X[i], value
-                arms.stuck = arms.stuck if alone else 0
+                if not alone:  # whoever found it
+                    arms.stuck = 0
             may_descend = differences is not None and arms.nothing_far
             arms.descends |= may_descend and known >= max(_LATE * d, arms.rested)
         if differences is not None and begins_early(q, pending) and arms.may_begin(known, d):
