@@ -30,7 +30,7 @@ from bayesopt.acquisition.maximizer import DEFAULT_EFFORT, Effort, enumerated
 from bayesopt.acquisition.surface import Term
 from bayesopt.acquisition.thompson import thompson
 from bayesopt.device import put
-from bayesopt.methods.arms import takes_quadratic
+from bayesopt.methods.arms import is_spare, takes_quadratic
 from bayesopt.methods.history import History, generator
 from bayesopt.methods.local import Local
 from bayesopt.rows import take
@@ -301,8 +301,8 @@ def _explore(
 
 
 def is_exploration(at: int, local: bool) -> bool:
-    """Whether UCB-PE only explores after `at` other proposals; local ones apart."""
-    return at // (2 if local else 1) % EXPLORATION == 0
+    """Whether UCB-PE only explores after `at` other proposals; of the default, what no descent takes."""
+    return not is_spare(at) if local else at % EXPLORATION == EXPLORATION - 1
 
 
 def _thompson(known: Situation, gp: GaussianProcess, history: History, q: int) -> Tensor:
