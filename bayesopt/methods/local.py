@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -13,14 +14,7 @@ from bayesopt.acquisition.resolution import Unresolved, has_ties, resolution
 from bayesopt.acquisition.surface import lengthscales
 from bayesopt.device import constant, put, stalls
 from bayesopt.kernels import Embedding
-from bayesopt.methods.arms import (
-    Arms,
-    Turn,
-    differences_among,
-    is_local,
-    is_spare,
-    takes_quadratic,
-)
+from bayesopt.methods.arms import Arms, Turn, differences_among, is_local, is_spare, takes_quadratic
 from bayesopt.methods.descent import Move, descend
 from bayesopt.methods.history import History
 from bayesopt.rows import take
@@ -120,6 +114,11 @@ class _Council:
     descents: dict[int, Iterator[Move]]
     heard: set[int] = field(default_factory=set)
 
+    @cached_property
+    def good(self) -> tuple[Tensor, Tensor]:
+        """The points and the outcomes of the successes."""
+        return take(self.history.X, self.history.succeeded), take(self.history.y, self.history.succeeded)
+
     def advise(self, at: int) -> Advice | None:
         """On the proposal after `at` others; None if none is local.
 
@@ -128,10 +127,8 @@ class _Council:
         """
         X, y, every = self.history.X, self.history.y, range(len(self.arms))
         spare = self.descents.items() if is_spare(at) else ()
-        moves = {i: move for i, moves in spare if (move := next(moves, None)) is not None}
+        moves = {i: move for i, descent in spare if (move := next(descent, None)) is not None}
         if self.alone:
-            if not (is_local(at) or (takes_quadratic(self.space) and is_spare(at))):
-                return None
             making = [arm.make(at) for arm in self.arms]
             speakers = [i for i in every if self.arms[i].speak(at) and i not in self.descents]
         else:
@@ -143,8 +140,7 @@ class _Council:
         make = put(torch.tensor(making), X.device)
         if not (self.determined and (speakers or moves)):
             return Advice(self.arms, make, X[:, :0], y[:, :0])
-        good = take(X, self.history.succeeded), take(y, self.history.succeeded)
-        point, believed = _by_quadratic(self.arms, speakers, *good, self.history.X_pending)
+        point, believed = _by_quadratic(self.arms, speakers, *self.good, self.history.X_pending)
         names = ["quadratic"] * len(self.arms)
         for i, move in moves.items():
             point[i], believed[i] = put(torch.from_numpy(move.point), X.device), True
@@ -190,6 +186,8 @@ class Local:
 
     def nearby(self, model: Model, gp: GaussianProcess, history: History) -> tuple[Nearby | None, ...]:
         """For each slot that is a local proposal where to look."""
+        if all(one is None for one in self.advice):
+            return (None,) * len(self.advice)
         radius = self.unresolved[0].radius[:, 0] if self.unresolved else None
         scales = lengthscales(gp, model.space.dim)
         return tuple(
