@@ -13,6 +13,8 @@ finds anything, but the local ones do, half of them are the arms' in turn, in sp
 Where all columns are continuous and outcomes exact, a descent by finite differences takes nearly all turns,
 until it does not get on: a first one early, where few of the last results were better than all before, unless
 the slopes that it finds tell of a rough function; another one late, where the others find nothing.
+Where some of their proposals change nothing any more they have found the bottom of a valley, and rest until
+something better is found elsewhere.
 How far the arms reach follows from how they fared, in the order of asking; it is computed from the history
 at each ask, not kept.
 """
@@ -68,6 +70,10 @@ _STEEP = 8.0
 
 #: How much longer the history must be for another one, after one that got on, and after one that did not.
 _REST, _LONG_REST = 1.1, 1.5
+
+#: Proposals near the incumbent, since the last gain, that change nothing at the bottom of a valley; how near;
+#: and what is nothing, in distances of the median of the first results from the best one and relative to it.
+_SETTLED, _NEAR, _NOTHING, _PRECISION = 2, 0.05, 1e-10, 1e-11
 
 #: Most evaluations under way for the first descent to begin early, where a proposal follows on each result.
 _FEW = 4
@@ -136,7 +142,7 @@ class Arms:
     news: whether the last results of proposals of any kind were better than all before.
     descends: whether a descent is under way; fell: whether it has succeeded; stuck: its steps in a row that
     did not; begun: results told before the first one; rested: when there may be another one; course: how its
-    steps fared.
+    steps fared; settled: proposals near the incumbent that changed nothing, since the last gain.
     """
 
     side: float = _SIDE
@@ -155,6 +161,7 @@ class Arms:
     begun: int = 0
     rested: float = 0.0
     course: Course = Course()
+    settled: int = 0
 
     @classmethod
     def after(
@@ -179,6 +186,8 @@ class Arms:
         incumbent, best, known, median = X[0], math.inf, 0, math.nan
         of = np.full(n, -1) if differences is None else differences.of
         is_base = np.isin(np.arange(n), of)
+        finite = y[np.isfinite(y)][:_EARLY]
+        medians = [float(np.median(finite[: k + 1])) for k in range(len(finite))]
         for i, (value, place) in enumerate(zip(y.tolist(), at.tolist(), strict=True)):
             counts, base = known >= 2 * d and place >= 0, int(of[i])
             if base >= 0 and not arms.begun and (arms.descends or arms.may_begin(known, d)):
@@ -201,6 +210,9 @@ class Arms:
                 arms.near = (*arms.near, value < best)[-_LOOKED_BACK:]
             elif counts and quadratic:
                 arms.far = (*arms.far, value < best)[-_LOOKED_BACK:]
+            if counts and base < 0:
+                least = min(_NOTHING * (medians[min(known, _EARLY) - 1] - best), _PRECISION * abs(best))
+                arms.record_change(value - best, least, float(np.abs(X[i] - incumbent).max()), known)
             known += value == value
             if place >= 0:
                 arms.news = (*arms.news, value < best)[-_NEWS:]
@@ -208,7 +220,7 @@ class Arms:
                 incumbent, best = X[i], value
                 if not alone:  # whoever found it
                     arms.stuck = 0
-            may_descend = differences is not None and arms.nothing_far
+            may_descend = differences is not None and arms.nothing_far and not arms.converged
             arms.descends |= may_descend and known >= max(_LATE * d, arms.rested)
         if differences is not None and begins_early(q, pending) and arms.may_begin(known, d):
             arms.descends, arms.begun = True, len(X)
@@ -216,7 +228,12 @@ class Arms:
 
     def may_begin(self, known: int, d: int) -> bool:
         """Whether it is time for the first descent, with `known` results."""
-        return not self.begun and known >= _first(d) and sum(self.news) <= _STAGNANT
+        return not self.begun and not self.converged and known >= _first(d) and sum(self.news) <= _STAGNANT
+
+    @property
+    def converged(self) -> bool:
+        """Whether the incumbent is the bottom of a valley."""
+        return self.settled >= _SETTLED
 
     @property
     def quadratic_thrives(self) -> bool:
@@ -235,7 +252,7 @@ class Arms:
 
     def take(self, at: int) -> bool:
         """Whether one of the arms in turn makes the proposal after `at` others, unless a descent does."""
-        return is_local(at) or (is_extra(at) and self.others_fail)
+        return not self.converged and (is_local(at) or (is_extra(at) and self.others_fail))
 
     def make(self, at: int) -> bool:
         """Whether the arms, in turn or in a descent, make it."""
@@ -243,7 +260,8 @@ class Arms:
 
     def speak(self, at: int) -> bool:
         """Whether one other than the trust region may."""
-        return self.make(at) or (is_extra(at) and self.quadratic_thrives)
+        thrives = self.quadratic_thrives and not self.converged
+        return self.make(at) or (is_extra(at) and thrives)
 
     def record_descent(self, gain: float, is_difference: bool, known: int, d: int) -> None:
         """A difference or a step was told when `known` results had been, better by `gain` than all before."""
@@ -255,6 +273,20 @@ class Arms:
             self.stuck = 0 if improved else self.stuck + 1
             self.course = self.course.after(gain if improved else 0.0, d)
         if self.stuck == _PATIENCE:
+            self.end_descent(known)
+
+    def record_change(self, change: float, least: float, distance: float, known: int) -> None:
+        """An outcome was told that differs so much from the best, where up to `least` is nothing.
+
+        What is worse by more tells nothing. A tie may be a plateau, unless another one changed by next to
+        nothing before.
+        """
+        is_near = distance < _NEAR
+        if change < (-least if is_near else 0.0):
+            self.settled = 0
+        elif is_near and change <= least and (change != 0.0 or self.settled):
+            self.settled += 1
+        if self.converged and self.descends:
             self.end_descent(known)
 
     def end_descent(self, known: int) -> None:

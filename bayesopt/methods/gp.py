@@ -177,8 +177,8 @@ def situate(learnt: Learnt, history: History, q: int, local: Local | None = None
     fitted = learnt.outcomes.y
     z = fitted if fitted.shape == y.shape else half_rank(y)  # a long history is thinned
     terms: tuple[Term, ...] = () if learnt.feasibility is None else (learnt.feasibility,)
-    unresolved = () if local is None else local.unresolved
-    surface = Surface.over(model.space, model.embedding, gp, *terms, *unresolved)
+    away = () if local is None else (*local.unresolved, *local.valleys)
+    surface = Surface.over(model.space, model.embedding, gp, *terms, *away)
     nearby = (None,) * q if local is None else local.nearby(model, gp, history)
     taken = history.X_pending if history.noisy else history.known()
     return Situation(surface, learnt.X, z, taken, nearby)

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from bayesopt.acquisition import Acquisition, expected_improvement, probability_of_improvement
 from bayesopt.acquisition.distinct import SAME, is_taken
-from bayesopt.methods.arms import is_local
 from bayesopt.methods.gp import Learnt, batch_rule, is_exploration, situate
 from bayesopt.methods.history import History
 from bayesopt.methods.local import Local
@@ -85,11 +84,13 @@ def arm_of(
         return "draw"
     near = Local.of(learnt.model, history, 1) if local else None
     nearby = situate(learnt, history, 1, near).nearby[0]
-    if nearby is not None:
+    advice = None if near is None else near.advice[0]
+    if nearby is not None and advice is not None:
         first = nearby.first[0][nearby.preference[0] > 0.0]
-        is_first = bool(((first - x).abs().amax(-1) < SAME).any())
-        if is_first or is_local(history.asked) or not nearby.region.is_everywhere:
-            return nearby.arms[0] if is_first else "trust region"
+        if bool(((first - x).abs().amax(-1) < SAME).any()):
+            return nearby.arms[0]
+        if bool(advice.make[0]):
+            return "trust region"
     if rule == "ucb_pe":
         return "exploration" if is_exploration(history.asked, local) else "confidence bound"
     return "acquisition"

@@ -29,6 +29,9 @@ _LEAST_LESSON = 0.3
 #: A pending evaluation within this share of the reach makes another minimiser of the quadratic wait.
 _AWAITED = 0.1
 
+#: Share of the diagonal of the space within which the others keep away from the bottom of a valley.
+_VALLEY = 1 / 15
+
 #: Larger than any acquisition.
 _FIRST = 1e300
 
@@ -76,43 +79,41 @@ class Advice:
         return Nearby(region, self.first, self.preference, self.names)
 
 
-def consult(space: Space, history: History, q: int = 1) -> tuple[Advice | None, ...]:
-    """The local arms on each of the next q proposals of b studies, equally many of their results successes.
-
-    None where a proposal is no study's local one.
-    """
-    asked, pending = range(history.asked, history.asked + q), history.X_pending.shape[1]
-    quadratic = takes_quadratic(space)
-    if not any(is_local(at) or (quadratic and is_spare(at)) for at in asked):
-        return (None,) * q
-    may_descend = quadratic and not history.noisy and all(levels is None for levels in space.levels)
-    determined = quadratic and is_determined(history.succeeded.shape[1], space.dim)
-    home, arms, descents = history.home, [], {}
-    told = zip(*(t.numpy() for t in (home.X, home.y, home.X_pending, history.at)), strict=True)
-    for i, (X, y, X_pending, at) in enumerate(told):
-        differences = differences_among(X, X_pending) if may_descend else None
-        arms.append(Arms.after(X, y, at, quadratic, differences, q, pending))
-        if determined and differences is not None and arms[i].descends:
-            descents[i] = descend(X, y, differences, arms[i].course, X_pending)
-    council = _Council(space, history, determined, q + pending == 1, arms, descents)
-    return tuple(council.advise(at) for at in asked)
-
-
 @dataclass(eq=False)
-class _Council:
+class Council:
     """The arms of b studies, and the moves of the descents under way, for one proposal after the other.
 
-    determined: whether there are results for a quadratic; alone: whether nothing is to be asked for beside
-    the one proposal; heard: the studies whose quadratic has spoken.
+    q: of the next proposals; determined: whether there are results for a quadratic; alone: whether nothing is
+    to be asked for beside the one proposal; heard: the studies whose quadratic has spoken.
     """
 
     space: Space
     history: History
+    q: int
     determined: bool
     alone: bool
     arms: list[Arms]
     descents: dict[int, Iterator[Move]]
     heard: set[int] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, space: Space, history: History, q: int = 1) -> "Council":
+        """On the next q proposals of studies with equally many successes."""
+        pending, quadratic = history.X_pending.shape[1], takes_quadratic(space)
+        may_descend = quadratic and not history.noisy and all(levels is None for levels in space.levels)
+        determined = quadratic and is_determined(history.succeeded.shape[1], space.dim)
+        home, arms, descents = history.home, [], {}
+        told = zip(*(t.numpy() for t in (home.X, home.y, home.X_pending, history.at)), strict=True)
+        for i, (X, y, X_pending, at) in enumerate(told):
+            differences = differences_among(X, X_pending) if may_descend else None
+            arms.append(Arms.after(X, y, at, quadratic, differences, q, pending))
+            if determined and differences is not None and arms[i].descends:
+                descents[i] = descend(X, y, differences, arms[i].course, X_pending)
+        return cls(space, history, q, determined, q + pending == 1, arms, descents)
+
+    def advice(self) -> tuple[Advice | None, ...]:
+        """On each of the proposals."""
+        return tuple(self.advise(self.history.asked + slot) for slot in range(self.q))
 
     @cached_property
     def good(self) -> tuple[Tensor, Tensor]:
@@ -128,12 +129,14 @@ class _Council:
         X, y, every = self.history.X, self.history.y, range(len(self.arms))
         spare = self.descents.items() if is_spare(at) else ()
         moves = {i: move for i, descent in spare if (move := next(descent, None)) is not None}
+        if not (is_local(at) or (is_spare(at) and takes_quadratic(self.space))):
+            return None
         if self.alone:
             making = [arm.make(at) for arm in self.arms]
             speakers = [i for i in every if self.arms[i].speak(at) and i not in self.descents]
         else:
-            making = [is_local(at) or i in moves for i in every]
-            speakers = [i for i in every if is_local(at) and i not in moves and i not in self.heard]
+            making = [i in moves or (is_local(at) and not self.arms[i].converged) for i in every]
+            speakers = [i for i in every if making[i] and i not in moves and i not in self.heard]
             self.heard.update(speakers)
             if not any(making):
                 return None
@@ -156,10 +159,12 @@ class Local:
 
     Attributes:
         unresolved: keeps all of them out of plateaus; advice: of the arms, for each of those that are local.
+        valleys: keeps them away from where the arms have found the bottom.
     """
 
     unresolved: tuple[Unresolved, ...]
     advice: tuple[Advice | None, ...]
+    valleys: tuple[Unresolved, ...] = ()
 
     @classmethod
     def of(cls, model: Model, history: History, q: int) -> "Local":
@@ -167,10 +172,11 @@ class Local:
         unresolved = _unresolved(model, history)
         if enumerated(model.space) is not None:
             return cls(unresolved, (None,) * q)
-        advice = consult(model.space, history, q)
+        council = Council.of(model.space, history, q)
+        advice = council.advice()
         for term in unresolved:
             advice = tuple(None if one is None else one.outside(term, model.embedding) for one in advice)
-        return cls(unresolved, advice)
+        return cls(unresolved, advice, _valleys(model, history, council.arms))
 
     def chosen(self, history: History) -> Tensor | None:
         """The proposals `(b, q, d)` where each study has free first choices: no fit can change them.
@@ -209,6 +215,17 @@ def _unresolved(model: Model, history: History) -> tuple[Unresolved, ...]:
         return ()
     pending = model.embedding(history.X_pending, history.active_pending)
     return (Unresolved(F, radius.unsqueeze(-1)).beside(pending),)
+
+
+def _valleys(model: Model, history: History, arms: list[Arms]) -> tuple[Unresolved, ...]:
+    """Stay away from the incumbents that are the bottom of a valley."""
+    if not any(arm.converged for arm in arms):
+        return ()
+    best = history.y.nan_to_num(nan=torch.inf).argmin(-1, keepdim=True)
+    bottom = model.embedding(take(history.X, best), take(history.active, best))
+    reach = _VALLEY * model.space.dim**0.5
+    radius = _numbers([reach if arm.converged else 0.0 for arm in arms], history.X)
+    return (Unresolved(bottom, radius.unsqueeze(-1)),)
 
 
 def _by_quadratic(

@@ -296,6 +296,41 @@ def test_differences_are_no_failures_of_a_descent():
     assert (arms.descends, arms.stuck, arms.rested, arms.course) == (False, 0, 75.0, Course())
 
 
+@pytest.mark.parametrize(
+    ("change", "distance", "rests"),
+    [(1e-10, 0.01, True), (-1e-10, 0.01, True), (1e-8, 0.01, False), (1e-10, 0.1, False), (0.0, 0.01, False)],
+)
+def test_the_arms_rest_at_the_bottom_of_a_valley(change, distance, rests):
+    """Until something better turns up elsewhere; of what is far away, or on a plateau, nothing follows."""
+    X = np.random.default_rng(0).random((30, 2))
+    y, at = np.arange(130.0, 100.0, -1.0), np.arange(33)
+    X = np.concatenate([X, X[29] + np.array([[0.3, 1.0], [0.2, -0.7], [-0.5, -1.0]]) * distance])
+    y = np.append(y, [101.0 + change, 101.5, 101.0 + 2.0 * change])  # a failure in between tells nothing
+    arms = Arms.after(X, y, at, True)
+    assert arms.converged == rests == (not any(arms.take(i) or arms.speak(i) for i in range(8)))
+    assert not Arms.after(X[:32], y[:32], at[:32], True).converged
+    X, y, at = np.append(X, [[0.0, 0.0]], 0), np.append(y, 50.0), np.arange(34)
+    assert not Arms.after(X, y, at, True).converged
+
+
+def test_a_gain_near_by_is_no_bottom_yet():
+    arms = Arms()
+    for change in (1e-12, -1e-8, -1e-12):
+        arms.record_change(change, 1e-10, 1e-6, 50)
+        assert not arms.converged
+    arms.record_change(0.0, 1e-10, 1e-6, 50)
+    assert arms.converged
+
+
+def test_a_descent_that_has_arrived_is_over():
+    arms = Arms(descends=True)
+    for k in (1, 2):
+        assert arms.descends
+        arms.record_change(-1e-12, 1e-10, 1e-6, 50)
+        assert arms.settled == k
+    assert (arms.descends, arms.converged, arms.may_begin(100, 2)) == (False, True, False)
+
+
 def test_failures_of_local_proposals_are_not_successes():
     X, y = np.random.default_rng(0).random((16, 2)), np.arange(16.0)
     failed, worse = y.copy(), y.copy()

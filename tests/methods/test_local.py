@@ -15,14 +15,14 @@ from bayesopt.acquisition.maximizer import climbed_columns
 from bayesopt.acquisition.resolution import resolution
 from bayesopt.methods.arms import Arms, is_local, is_spare, takes_quadratic
 from bayesopt.methods.history import History, generator
-from bayesopt.methods.local import Advice, Local, consult, trust_region
+from bayesopt.methods.local import Advice, Council, Local, trust_region
 from bayesopt.methods.quasi_random import design_size
 from tests.methods.histories import CONDITIONAL, MIXED, SMOOTH, history, one, places
 
 
 def look(space, history, scales, asked, resolution=None):
     """Where the local arms look after so many proposals."""
-    (advice,) = consult(space, replace(history, asked=asked))
+    (advice,) = Council.of(space, replace(history, asked=asked)).advice()
     return None if advice is None else advice.nearby(space, history, scales, resolution)
 
 
@@ -74,9 +74,9 @@ def test_in_a_batch_a_study_that_descends_leaves_the_others_as_they_would_be(ask
     h = replace(history(SMOOTH, device, n=30, pending=0), asked=asked)
     falling = torch.arange(30, 0, -1, dtype=h.y.dtype, device=device)
     h = replace(h, y=torch.stack([h.y[0].sort().values, falling, h.y[2]]))  # the second one finds better ones
-    together = consult(SMOOTH, h, 8)
+    together = Council.of(SMOOTH, h, 8).advice()
     for i, arms in ((0, {"finite difference"}), (1, set()), (2, {"finite difference"})):
-        alone, said = consult(SMOOTH, one(h, i), 8), set()
+        alone, said = Council.of(SMOOTH, one(h, i), 8).advice(), set()
         for at, (ours, theirs) in enumerate(zip(together, alone, strict=True), asked):
             if ours is None or theirs is None:
                 assert theirs is None and not is_local(at)
@@ -170,15 +170,12 @@ def loss(config):
 @pytest.fixture
 def seen(monkeypatch):
     """What the local arms said at each ask, and where they looked if it came to that."""
-    seen, nearby = [], Advice.nearby
+    seen, advise, nearby = [], Council.advise, Advice.nearby
 
-    def consulted(*arguments):
-        advice = consult(*arguments)
-        seen.extend(
-            SimpleNamespace(first=one.first, preference=one.preference, region=None)
-            for one in advice
-            if one is not None
-        )
+    def advised(*arguments):
+        advice = advise(*arguments)
+        if advice is not None:
+            seen.append(SimpleNamespace(first=advice.first, preference=advice.preference, region=None))
         return advice
 
     def looked(*arguments):
@@ -186,7 +183,7 @@ def seen(monkeypatch):
         next(one for one in seen if one.region is None).region = found.region
         return found
 
-    monkeypatch.setattr(bayesopt.methods.local, "consult", consulted)
+    monkeypatch.setattr(Council, "advise", advised)
     monkeypatch.setattr(Advice, "nearby", looked)
     return seen
 
@@ -303,3 +300,17 @@ def test_the_last_digits_of_a_smooth_function_are_found():
     seeds = [0, 1, 2]
     auto, gp = (regret(method, 60, 5, seeds) for method in ("auto", "gp"))
     assert np.median(auto) < 1e-8 < min(gp)
+
+
+@pytest.mark.parametrize(("q", "n"), [(1, 36), (4, 48)])
+def test_at_the_bottom_of_a_valley_all_proposals_look_elsewhere(q, n):
+    opt, bottom = Optimizer(Space({"x": Float(0, 1), "y": Float(0, 1)}), seed=1), np.array([0.3, 0.6])
+    kinds, away = [], []
+    for _ in range(n // q):
+        kinds.append(opt.explain().arm)
+        for config in opt.ask(q):
+            x = np.array([config["x"], config["y"]])
+            opt.tell(config, float(np.cosh(3.0 * (x - bottom)).sum()))
+            away.append(float(np.abs(x - bottom).max()))
+    assert min(away) < 1e-6
+    assert set(kinds[-8 // q :]) == {"acquisition"} and min(away[-4:]) > 0.03
