@@ -22,6 +22,7 @@ at each ask, not kept.
 import math
 from dataclasses import dataclass
 from enum import IntEnum
+from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -186,8 +187,8 @@ class Arms:
         incumbent, best, known, median = X[0], math.inf, 0, math.nan
         of = np.full(n, -1) if differences is None else differences.of
         is_base = np.isin(np.arange(n), of)
-        finite = y[np.isfinite(y)][:_EARLY]
-        medians = [float(np.median(finite[: k + 1])) for k in range(len(finite))]
+        first = y[np.isfinite(y)][:_EARLY].tolist()
+        medians = [median_low(first[: k + 1]) for k in range(len(first))]
         for i, (value, place) in enumerate(zip(y.tolist(), at.tolist(), strict=True)):
             counts, base = known >= 2 * d and place >= 0, int(of[i])
             if base >= 0 and not arms.begun and (arms.descends or arms.may_begin(known, d)):
@@ -212,7 +213,8 @@ class Arms:
                 arms.far = (*arms.far, value < best)[-_LOOKED_BACK:]
             if counts and base < 0:
                 least = min(_NOTHING * (medians[min(known, _EARLY) - 1] - best), _PRECISION * abs(best))
-                arms.record_change(value - best, least, float(np.abs(X[i] - incumbent).max()), known)
+                if value - best <= least:  # what is worse by more tells nothing
+                    arms.record_change(value - best, least, float(np.abs(X[i] - incumbent).max()), known)
             known += value == value
             if place >= 0:
                 arms.news = (*arms.news, value < best)[-_NEWS:]
@@ -276,15 +278,14 @@ class Arms:
             self.end_descent(known)
 
     def record_change(self, change: float, least: float, distance: float, known: int) -> None:
-        """An outcome was told that differs so much from the best, where up to `least` is nothing.
+        """An outcome was told that differs from the best by at most `least`, which is nothing, or is better.
 
-        What is worse by more tells nothing. A tie may be a plateau, unless another one changed by next to
-        nothing before.
+        A tie may be a plateau, unless another one changed by next to nothing before.
         """
         is_near = distance < _NEAR
         if change < (-least if is_near else 0.0):
             self.settled = 0
-        elif is_near and change <= least and (change != 0.0 or self.settled):
+        elif is_near and (change != 0.0 or self.settled):
             self.settled += 1
         if self.converged and self.descends:
             self.end_descent(known)
