@@ -25,11 +25,6 @@ class Region:
         bounded = bounded.unsqueeze(-1)
         return Region(torch.where(bounded, self.lower, 0.0), torch.where(bounded, self.upper, 1.0))
 
-    @property
-    def is_everywhere(self) -> bool:
-        """Whether it is the whole box for every study."""
-        return bool((self.lower == 0.0).all() and (self.upper == 1.0).all())
-
     def place(self, U: Tensor) -> Tensor:
         """The points `(b, m, d)` of the region at relative places `U (b, m, d)` in [0, 1]."""
         lower, upper = self.lower.unsqueeze(-2), self.upper.unsqueeze(-2)
@@ -56,13 +51,11 @@ class Nearby:
         region: of the second choice.
         first: the points `(b, k, d)`, maybe none, and their `preference (b, k)`: larger than any acquisition,
             or -inf where it is not to be proposed.
-        arms: who names the first choice of each study, in the words of `bayesopt.explanation.ARMS`.
     """
 
     region: Region
     first: Tensor
     preference: Tensor
-    arms: tuple[str, ...] = ()
 
     def before(self, points: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """The first choice, then the points `(b, m, d)` with their values `(b, m)`."""

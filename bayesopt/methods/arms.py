@@ -262,8 +262,7 @@ class Arms:
 
     def speak(self, at: int) -> bool:
         """Whether one other than the trust region may."""
-        thrives = self.quadratic_thrives and not self.converged
-        return self.make(at) or (is_extra(at) and thrives)
+        return not self.converged and (self.make(at) or (is_extra(at) and self.quadratic_thrives))
 
     def record_descent(self, gain: float, is_difference: bool, known: int, d: int) -> None:
         """A difference or a step was told when `known` results had been, better by `gain` than all before."""

@@ -94,6 +94,11 @@ class History:
         return self._places(torch.isfinite(self.home.y))
 
     @cached_property
+    def best(self) -> Tensor:
+        """Places of the lowest outcomes `(b, 1)`."""
+        return self.y.nan_to_num(nan=torch.inf).argmin(-1, keepdim=True)
+
+    @cached_property
     def failed(self) -> Tensor:
         """Places of the failures `(b, n - k)`."""
         return self._places(~torch.isfinite(self.home.y))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bayesopt.acquisition import Acquisition, expected_improvement, probability_of_improvement
 from bayesopt.acquisition.distinct import SAME, is_taken
-from bayesopt.methods.gp import Learnt, batch_rule, is_exploration, situate
+from bayesopt.methods.gp import Learnt, batch_rule, is_exploration
 from bayesopt.methods.history import History
 from bayesopt.methods.local import Local
 from bayesopt.surrogates.outcomes import OutcomeScale
@@ -82,13 +82,11 @@ def arm_of(
     rule = batch_rule(batch, acquisition.log_form(), 1, history.X_pending.shape[1])
     if rule == "thompson":
         return "draw"
-    near = Local.of(learnt.model, history, 1) if local else None
-    nearby = situate(learnt, history, 1, near).nearby[0]
-    advice = None if near is None else near.advice[0]
-    if nearby is not None and advice is not None:
-        first = nearby.first[0][nearby.preference[0] > 0.0]
+    advice = Local.of(learnt.model, history, 1).advice[0] if local else None
+    if advice is not None:
+        first = advice.first[0][advice.preference[0] > 0.0]
         if bool(((first - x).abs().amax(-1) < SAME).any()):
-            return nearby.arms[0]
+            return advice.names[0]
         if bool(advice.make[0]):
             return "trust region"
     if rule == "ucb_pe":

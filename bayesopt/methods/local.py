@@ -48,7 +48,8 @@ class Advice:
 
     Attributes:
         arms: of each study; make: whether they make the next proposal `(b,)`, and not only speak first.
-        first, preference, names: as of `Nearby`.
+        first, preference: as of `Nearby`.
+        names: who makes the first choice of each study, in the words of `bayesopt.explanation.ARMS`.
     """
 
     arms: list[Arms]
@@ -70,28 +71,26 @@ class Advice:
         Regions reach as far as the `resolution (b,)` of an objective that has plateaus: nearer by is nothing
         new.
         """
-        finite = history.y.nan_to_num(nan=torch.inf)
-        incumbent = take(history.X, finite.argmin(-1, keepdim=True))[:, 0]
+        incumbent = take(history.X, history.best)[:, 0]
         side = _numbers([arm.side for arm in self.arms], history.X)
         if resolution is not None:
             side = torch.maximum(side, 2.0 * resolution)
         region = trust_region(space, incumbent, lengthscales, side).where(self.make)
-        return Nearby(region, self.first, self.preference, self.names)
+        return Nearby(region, self.first, self.preference)
 
 
 @dataclass(eq=False)
 class Council:
     """The arms of b studies, and the moves of the descents under way, for one proposal after the other.
 
-    q: of the next proposals; determined: whether there are results for a quadratic; alone: whether nothing is
-    to be asked for beside the one proposal; heard: the studies whose quadratic has spoken.
+    q: of the next proposals; determined: whether there are results for a quadratic; heard: the studies whose
+    quadratic has spoken.
     """
 
     space: Space
     history: History
     q: int
     determined: bool
-    alone: bool
     arms: list[Arms]
     descents: dict[int, Iterator[Move]]
     heard: set[int] = field(default_factory=set)
@@ -109,11 +108,16 @@ class Council:
             arms.append(Arms.after(X, y, at, quadratic, differences, q, pending))
             if determined and differences is not None and arms[i].descends:
                 descents[i] = descend(X, y, differences, arms[i].course, X_pending)
-        return cls(space, history, q, determined, q + pending == 1, arms, descents)
+        return cls(space, history, q, determined, arms, descents)
 
     def advice(self) -> tuple[Advice | None, ...]:
         """On each of the proposals."""
         return tuple(self.advise(self.history.asked + slot) for slot in range(self.q))
+
+    @property
+    def alone(self) -> bool:
+        """Whether nothing is to be asked for beside the one proposal."""
+        return self.q + self.history.X_pending.shape[1] == 1
 
     @cached_property
     def good(self) -> tuple[Tensor, Tensor]:
@@ -221,8 +225,7 @@ def _valleys(model: Model, history: History, arms: list[Arms]) -> tuple[Unresolv
     """Stay away from the incumbents that are the bottom of a valley."""
     if not any(arm.converged for arm in arms):
         return ()
-    best = history.y.nan_to_num(nan=torch.inf).argmin(-1, keepdim=True)
-    bottom = model.embedding(take(history.X, best), take(history.active, best))
+    bottom = model.embedding(take(history.X, history.best), take(history.active, history.best))
     reach = _VALLEY * model.space.dim**0.5
     radius = _numbers([reach if arm.converged else 0.0 for arm in arms], history.X)
     return (Unresolved(bottom, radius.unsqueeze(-1)),)

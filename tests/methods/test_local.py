@@ -153,8 +153,8 @@ def test_descents_are_for_continuous_columns():
         space = Space({"x": Float(0.0, 1.0), "k": k})
         h = history(space, n=21, pending=0)
         h = replace(h, y=h.y.sort(-1).values)  # the first is the best
-        found = look(space, h, torch.ones(3, 2, dtype=torch.float64), 21)
-        assert (found.arms == ("finite difference",) * 3) is expected
+        (advice,) = Council.of(space, replace(h, asked=21)).advice()
+        assert (advice.names == ("finite difference",) * 3) is expected
 
 
 # ---------------------------------------------------------------------------------------- what is proposed
